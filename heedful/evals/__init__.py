@@ -1,0 +1,1 @@
+"""What a trained model is worth: quality, capability, distance from the base, and how sure each number is."""
