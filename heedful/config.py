@@ -1,0 +1,147 @@
+"""Settings: YAML to frozen pydantic models, where an unknown key is an error with a suggestion."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from heedful.errors import ConfigError
+
+
+class Strict(BaseModel):
+    """Frozen, and without room for a misspelt key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+C = TypeVar("C", bound=Strict)
+
+
+class Optim(Strict):
+    """AdamW and its learning rate over the course of a run."""
+
+    lr: float = Field(5e-4, gt=0)  # Korbak et al. 2023, toxicity
+    betas: tuple[float, float] = (0.9, 0.999)  # as there
+    eps: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(0.1, ge=0)  # as there; not on biases and norms
+    clip: float = Field(1.0, gt=0)  # largest norm of a parameter group's gradient
+    warmup: float = Field(0.01, ge=0, lt=1)  # share of the run with a rising learning rate; as there
+    decay: Literal["linear", "cosine", "constant"] = "linear"
+    final: float = Field(0.0, ge=0, le=1)  # share of `lr` left at the end
+
+
+class Budget(Strict):
+    """How long to train: exactly one of these; without any, one epoch."""
+
+    tokens: int | None = Field(None, gt=0)  # through forward and backward, a shared prompt once
+    steps: int | None = Field(None, gt=0)
+    epochs: float | None = Field(None, gt=0)
+    seconds: float | None = Field(None, gt=0)  # of training; not repeatable to the bit
+
+    @model_validator(mode="after")
+    def _one_at_most(self):
+        if len(self.given) > 1:
+            raise ValueError(f"a budget is one of tokens, steps, epochs, seconds; got {', '.join(self.given)}")
+        return self
+
+    @property
+    def given(self) -> dict[str, float]:
+        """The limit that was set, by name; empty for the default of one epoch."""
+        return {name: value for name, value in self if value is not None}
+
+
+class Training(Strict):
+    """What the loop needs to know, whatever the method."""
+
+    optim: Optim = Optim()
+    budget: Budget = Budget()
+    batch_size: int = Field(64, gt=0)  # groups (prompts, or chunks of a document) per step; Korbak et al. 2023
+    micro_tokens: int = Field(8192, gt=0)  # padded tokens per forward; changes memory, no number
+    max_length: int | None = Field(None, gt=1)  # tokens of a row; None: the model's context
+    seed: int = 0
+    dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"  # of the forward; weights stay fp32
+    gradient_checkpointing: bool = False
+    validation: float = Field(0.02, ge=0, lt=1)  # share of prompts held out, at most `max_validation`
+    max_validation: int = Field(256, ge=0)
+    eval_every: int = Field(100, gt=0)  # steps
+    save_every: int = Field(200, gt=0)  # steps
+    keep: int = Field(2, gt=0)  # checkpoints beside the best one
+
+
+def parse(model: type[C], values: Mapping[str, Any], *, where: str = "") -> C:
+    """Build a config from plain values.
+
+    Raises:
+        ConfigError: naming the key, what was found, and the nearest key that exists.
+    """
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise unknown(path, "setting", _siblings(model, first["loc"]), where=where) from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{path or model.__name__} = {first['input']!r}: {message}", where=where) from None
+
+
+def unknown(name: str, kind: str, known: Sequence[str], *, where: str = "") -> ConfigError:
+    """The error for a name that does not exist, with the nearest one that does."""
+    close = difflib.get_close_matches(name.rpartition(".")[2], known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else ""
+    return ConfigError(f"unknown {kind} {name!r}", where=where, allowed=f"one of {', '.join(known)}", hint=hint)
+
+
+def _siblings(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
+    for part in loc[:-1]:
+        annotation = model.model_fields[str(part)].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+    return list(model.model_fields)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file."""
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the recipe: {error.strerror}", where=str(path)) from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"not valid YAML: {error}", where=str(path)) from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"a recipe is a mapping, found {type(values).__name__}", where=str(path))
+    return values
+
+
+def override(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """Apply `a.b=c` assignments, the values read as YAML, to nested settings; the input is left as it was."""
+    result = _copy(values)
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals or not path:
+            raise ConfigError(f"cannot read {assignment!r}", where="--set", allowed="a.b=value")
+        *parents, last = path.split(".")
+        target = result
+        for parent in parents:
+            target = target.setdefault(parent, {})
+            if not isinstance(target, dict):
+                raise ConfigError(f"{parent!r} in {path!r} is not a group of settings", where="--set")
+        target[last] = _scalar(text)
+    return result
+
+
+def _scalar(text: str) -> Any:
+    value = yaml.safe_load(text)
+    if isinstance(value, str):
+        try:
+            return float(value)  # YAML 1.1 reads 1e-6 as text
+        except ValueError:
+            return value
+    return value
+
+
+def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _copy(value) if isinstance(value, Mapping) else value for key, value in values.items()}

@@ -1,0 +1,168 @@
+"""A policy, its optimizer and the processes round them: one optimizer step, exact however it is cut."""
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from heedful import schedule
+from heedful.batch import Branch, Group, TreeBatch, collate, micro_batches, tree_is_cheaper
+from heedful.config import Optim, Training
+from heedful.errors import RunError
+from heedful.method import TermSpec
+from heedful.models import Policy
+
+Work = Sequence[tuple[Sequence[TermSpec], Sequence[Group]]]
+
+
+class Learner:
+    """A policy, its optimizer and the process group round them.
+
+    Args:
+        policy: weights in fp32 (or fp64); the forward runs in the precision `training.dtype` asks for.
+    """
+
+    def __init__(self, policy: Policy, training: Training):
+        precision = "bf16" if _forward_dtype(training.dtype, policy) is torch.bfloat16 else "no"
+        self.accelerator = Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
+        if training.gradient_checkpointing:
+            policy.lm.gradient_checkpointing_enable({"use_reentrant": False})
+        self.policy = policy
+        self.optimizer = torch.optim.AdamW(
+            _parameter_groups(policy, training.optim), betas=training.optim.betas, eps=training.optim.eps
+        )
+        self.module = self.accelerator.prepare(policy)
+        self.training = training
+        self.dtype = next(policy.parameters()).dtype
+
+    def batches(self, groups: Sequence[Group]) -> list[TreeBatch]:
+        """This process's share of a step, cut by the token budget; every process gets equally many parts."""
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        shares = [micro_batches(groups[r::world], self.training.micro_tokens) for r in range(world)]
+        parts = shares[rank] + [[_silent(groups[0])]] * (max(map(len, shares)) - len(shares[rank]))
+        return [self.collate(part) for part in parts]
+
+    def collate(self, groups: Sequence[Group]) -> TreeBatch:
+        """One micro-batch on the device, as trees where the model reads them and they are cheaper."""
+        tree = self.policy.reads_trees and tree_is_cheaper(groups)
+        return collate(groups, tree=tree, dtype=self.dtype).to(self.accelerator.device)
+
+    def update(self, work: Work, progress: float) -> dict[str, float]:
+        """One optimizer step on the sum of all objectives; returns losses, gradient norms and the learning rate.
+
+        Raises:
+            RunError: a loss or gradient is not finite; the weights are as before the step.
+        """
+        self.module.train()
+        plan = [(terms, batch) for terms, groups in work for batch in self.batches(groups)]
+        counts = self._counts(work)
+        totals: dict[str, Tensor] = {}
+        for number, (terms, batch) in enumerate(plan):
+            last = number == len(plan) - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.module):
+                loss = self._loss(terms, batch, counts, totals)
+                self.accelerator.backward(loss * self.accelerator.num_processes)
+        metrics = self._averages(totals)
+        metrics |= self._clip()
+        self._require_finite(metrics, [batch for _, batch in plan])
+        rate = schedule.learning_rate(self.training.optim, progress)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return metrics | {"learning_rate": rate}
+
+    def losses(self, objective: Sequence[TermSpec], groups: Sequence[Group]) -> dict[str, float]:
+        """The objective on held-out groups, without a gradient, as `eval_loss` and `eval_<term>`."""
+        self.module.eval()
+        counts = self._counts([(objective, groups)])
+        totals: dict[str, Tensor] = {}
+        with torch.no_grad():
+            for batch in self.batches(groups):
+                self._loss(objective, batch, counts, totals)
+        return {f"eval_{name}": value for name, value in self._averages(totals).items()}
+
+    def _loss(
+        self,
+        terms: Sequence[TermSpec],
+        batch: TreeBatch,
+        counts: Mapping[str, float],
+        totals: dict[str, Tensor],
+    ) -> Tensor:
+        outputs = self.module(batch)
+        loss = torch.zeros((), device=batch.tokens.device, dtype=outputs.logp.dtype)
+        for spec in terms:
+            term = spec(outputs, batch)
+            mean = term.total / counts[spec.per]
+            loss = loss + term.coef * mean
+            totals[term.name] = totals.get(term.name, 0.0) + mean.detach()
+        totals["loss"] = totals.get("loss", 0.0) + loss.detach()
+        return loss
+
+    def _counts(self, work: Work) -> dict[str, float]:
+        """The divisor of each term: its stream summed over the step and all processes, known from the rows alone."""
+        counts: dict[str, float] = {}
+        for terms, groups in work:
+            for name in {spec.per for spec in terms}:
+                counts[name] = max(1.0, counts.get(name, 0.0) + sum(_sum(group, name) for group in groups))
+        return counts
+
+    def _averages(self, totals: Mapping[str, Tensor]) -> dict[str, float]:
+        stacked = torch.stack([total.double() for total in totals.values()])
+        return dict(zip(totals, self.accelerator.reduce(stacked, "sum").tolist(), strict=True))
+
+    def _clip(self) -> dict[str, float]:
+        norms = {}
+        for name in sorted({group["name"] for group in self.optimizer.param_groups}):
+            parameters = [p for g in self.optimizer.param_groups if g["name"] == name for p in g["params"]]
+            norm = torch.nn.utils.clip_grad_norm_(parameters, self.training.optim.clip).item()
+            norms["grad_norm" if name == "policy" else f"grad_norm_{name}"] = norm
+        return norms
+
+    def _require_finite(self, metrics: Mapping[str, float], batches: Sequence[TreeBatch]) -> None:
+        broken = [name for name, value in metrics.items() if not math.isfinite(value)]
+        if broken:
+            self.optimizer.zero_grad(set_to_none=True)
+            ids = [id for batch in batches for id in batch.ids]
+            shown = ", ".join(ids[:8]) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
+            raise RunError(
+                f"{', '.join(broken)} is not finite; stopped before the optimizer step (records {shown})",
+                hint="look at these records; lower optim.lr, or set dtype to float32",
+            )
+
+
+def _parameter_groups(policy: Policy, optim: Optim) -> list[dict[str, Any]]:
+    """Decay for matrices, none for biases and norms; the heads are a group of their own with their own clip."""
+    groups: dict[tuple[str, float], list[Tensor]] = {}
+    for name, parameter in policy.named_parameters():
+        if parameter.requires_grad:
+            owner = name.split(".")[1] if name.startswith("heads.") else "policy"
+            decay = optim.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((owner, decay), []).append(parameter)
+    return [
+        {"params": parameters, "name": owner, "weight_decay": decay, "lr": optim.lr}
+        for (owner, decay), parameters in groups.items()
+    ]
+
+
+def _forward_dtype(asked: str, policy: Policy) -> torch.dtype:
+    if asked != "auto":
+        return getattr(torch, asked)
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def _sum(group: Group, name: str) -> float:
+    return sum(sum(b.streams[name]) if name in b.streams else b.fields[name] for b in group.branches)
+
+
+def _silent(group: Group) -> Group:
+    branch = group.branches[0]
+    streams = {name: [0.0] * len(values) for name, values in branch.streams.items()}
+    return Group("padding", group.prompt, [Branch(branch.tokens, streams, dict.fromkeys(branch.fields, 0.0))])

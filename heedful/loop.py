@@ -1,0 +1,212 @@
+"""The one loop that runs every method: collect, targets, update, log, evaluate, save. It knows no method by name."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from heedful.signals import stop_requested
+from torch import Tensor
+
+from heedful import checkpoint, schedule
+from heedful.batch import Group
+from heedful.config import Budget, Training
+from heedful.learner import Learner
+from heedful.method import Method, TermSpec
+from heedful.models import Policy
+from heedful.runs import Run
+
+log = logging.getLogger(__name__)
+
+Evaluate = Callable[[Policy, int], Mapping[str, float]]
+
+
+@dataclass
+class State:
+    """Where a run is. Everything else follows from it, the seed and the data."""
+
+    step: int = 0
+    round_index: int = 0
+    index: int = 0  # step within the round
+    tokens: int = 0  # through forward and backward, a shared prompt once
+    seconds: float = 0.0
+    best_step: int = 0
+    best: float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+def train(
+    method: Method,
+    policy: Policy,
+    training: Training,
+    run: Run,
+    *,
+    validation: Sequence[Group] = (),
+    evaluate: Evaluate | None = None,
+    progress: Callable[[Mapping[str, Any]], None] | None = None,
+) -> State:
+    """Run a method to the end of its budget, from the newest checkpoint where the run has one.
+
+    Afterwards the policy holds the weights of the best evaluation by `method.schedule.select`, or the last where there was none.
+
+    Args:
+        validation: groups for `eval_loss`; never trained.
+        evaluate: more metrics, called with the policy and the step at every evaluation.
+        progress: called after each step with step, tokens, tokens_per_second, seconds_left and the step's metrics.
+    """
+    learner = Learner(policy, training)
+    loop = _Loop(method, learner, run, validation, evaluate, progress)
+    with stop_requested() as stop:
+        loop.go(stop)
+    return loop.state
+
+
+class _Loop:
+    def __init__(self, method, learner, run, validation, evaluate, progress):
+        self.method, self.learner, self.run = method, learner, run
+        self.validation, self.evaluate, self.progress = validation, evaluate, progress
+        self.state = State()
+        self.started = time.monotonic()
+
+    def go(self, stop) -> None:
+        self._resume()
+        for round_index in range(self.state.round_index, self.method.schedule.rounds):
+            groups = list(self.method.targets(self.method.source.collect(round_index)))
+            _require_read(self.method.objective, groups)
+            limit = self._limit(groups)
+            while not limit(self.state):
+                self._step(groups, limit)
+                if stop.requested:
+                    self._save()
+                    raise KeyboardInterrupt
+            self.state.round_index, self.state.index = round_index + 1, 0
+        self._evaluate()
+        self._save()
+        self._restore_best()
+
+    def _step(self, groups: Sequence[Group], limit: "Limit") -> None:
+        state, training = self.state, self.learner.training
+        torch.manual_seed(schedule.stable_seed(training.seed, state.step))  # dropout, the same after a resume
+        rows = self._rows(groups, training.batch_size, state.index)
+        work = [(self.method.objective, rows)]
+        work += [(mix.objective, self._rows(mix.groups, mix.batch_size, state.step)) for mix in self.method.mixes]
+        metrics = self.learner.update(work, limit.progress(state))
+        state.step, state.index = state.step + 1, state.index + 1
+        state.tokens += sum(group.num_tokens for _, groups in work for group in groups)
+        now = time.monotonic()
+        state.seconds, self.started = state.seconds + now - self.started, now
+        self._log(metrics, limit)
+        if state.step % training.eval_every == 0 and not limit(state):
+            self._evaluate()
+        if state.step % training.save_every == 0:
+            self._save()
+
+    def _rows(self, groups: Sequence[Group], size: int, index: int) -> list[Group]:
+        return schedule.step_rows(
+            groups, size, seed=self.learner.training.seed, round_index=self.state.round_index, index=index
+        )
+
+    def _limit(self, groups: Sequence[Group]) -> "Limit":
+        epochs = self.method.schedule.epochs
+        return Limit(self.learner.training.budget, len(groups), self.learner.training.batch_size, epochs)
+
+    def _log(self, metrics: Mapping[str, float], limit: "Limit") -> None:
+        if not self.learner.accelerator.is_main_process:
+            return
+        state = self.state
+        self.run.log(step=state.step, tokens=state.tokens, seconds=round(state.seconds, 3), **metrics)
+        if self.progress:
+            done = limit.progress(state)
+            left = state.seconds * (1 - done) / done if done else math.nan
+            speed = state.tokens / max(state.seconds, 1e-9)
+            self.progress(
+                asdict(state) | dict(metrics) | {"done": done, "seconds_left": left, "tokens_per_second": speed}
+            )
+
+    def _evaluate(self) -> None:
+        if not self.validation and not self.evaluate:
+            return
+        state, (name, direction) = self.state, self.method.schedule.select
+        metrics = self.learner.losses(self.method.objective, self.validation) if self.validation else {}
+        if self.evaluate:
+            metrics |= self.evaluate(self.learner.policy, state.step)
+        state.metrics = dict(metrics)
+        if self.learner.accelerator.is_main_process:
+            self.run.log(step=state.step, tokens=state.tokens, **metrics)
+        if name in metrics and _better(metrics[name], state.best, direction):
+            state.best, state.best_step = metrics[name], state.step
+            self._save()
+        self.started = time.monotonic()  # evaluation is not training time
+
+    def _save(self) -> None:
+        self.learner.accelerator.wait_for_everyone()
+        if self.learner.accelerator.is_main_process:
+            tensors, optimizer = checkpoint.optimizer_tensors(self.learner.optimizer, _names(self.learner))
+            tensors |= {f"policy.{name}": value for name, value in self.learner.policy.state_dict().items()}
+            state = {"loop": asdict(self.state), "optimizer": optimizer, "offsets": self.run.offsets()}
+            keep = {self.state.best_step} if self.state.best is not None else set()
+            checkpoint.save(
+                self.run.path, self.state.step, tensors, state, keep=self.learner.training.keep, protect=keep
+            )
+        self.learner.accelerator.wait_for_everyone()
+
+    def _resume(self) -> None:
+        found = checkpoint.load_newest(self.run.path)
+        if found is None:
+            return
+        self.state = State(**found.state["loop"])
+        self._load_policy(found.tensors)
+        checkpoint.load_optimizer(self.learner.optimizer, found.tensors, found.state["optimizer"], _names(self.learner))
+        if self.learner.accelerator.is_main_process:
+            self.run.cut(found.state["offsets"])
+        log.info("resumed at step %d of %s", self.state.step, Path(self.run.path).name)
+
+    def _restore_best(self) -> None:
+        if self.state.best is not None and self.state.best_step != self.state.step:
+            self._load_policy(checkpoint.load_step(self.run.path, self.state.best_step).tensors)
+
+    def _load_policy(self, tensors: Mapping[str, Tensor]) -> None:
+        weights = {name.removeprefix("policy."): t for name, t in tensors.items() if name.startswith("policy.")}
+        self.learner.policy.load_state_dict(weights)
+
+
+class Limit:
+    """When a round ends, and how far it is.
+
+    Args:
+        budget: the whole run's; without one, one epoch.
+        num_rows: groups of this round, for budgets in epochs.
+    """
+
+    def __init__(self, budget: Budget, num_rows: int, batch_size: int, epochs: int | None):
+        given = dict(budget.given) or {"epochs": float(epochs or 1)}
+        ((self.unit, self.amount),) = given.items()
+        if self.unit == "epochs":
+            self.unit, self.amount = "steps", math.ceil(self.amount * num_rows / min(batch_size, num_rows))
+
+    def progress(self, state: State) -> float:
+        """Share of the budget used, in [0, 1]."""
+        used = {"tokens": state.tokens, "steps": state.step, "seconds": state.seconds}[self.unit]
+        return min(1.0, used / self.amount)
+
+    def __call__(self, state: State) -> bool:
+        return self.progress(state) >= 1.0
+
+
+def _names(learner: Learner) -> dict[int, str]:
+    return {id(parameter): name for name, parameter in learner.policy.named_parameters()}
+
+
+def _better(value: float, best: float | None, direction: str) -> bool:
+    return best is None or (value < best if direction == "min" else value > best)
+
+
+def _require_read(objective: Sequence[TermSpec], groups: Sequence[Group]) -> None:
+    """A stream nobody reads is a mask built and not used: an error of the method, not of the user."""
+    read = frozenset().union(*(spec.reads for spec in objective))
+    made = {name for group in groups for branch in group.branches for name in (*branch.streams, *branch.fields)}
+    assert made <= read, f"streams {sorted(made - read)} are made by the targets and read by no term"

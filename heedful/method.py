@@ -1,0 +1,176 @@
+"""What a method is: a source, targets and an objective. Types only.
+
+samples = source.collect(r)              a dataset, or fresh generations with scores
+groups  = targets(samples)               pure: text and scores in, per-token streams out
+terms   = [term(outputs, batch) ...]     log-probabilities and streams in, sums out
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from heedful.batch import Group, TreeBatch
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What one forward gives, aligned with the tokens: entry [b, t] is about token t given its ancestors.
+
+    Attributes:
+        logp: [B, T] natural log-probability of each token, 0 where nobody reads it.
+        value: [B, T] scalar head at the token's predecessor, or None without that head.
+    """
+
+    logp: Tensor
+    value: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Term:
+    """A sum to be minimised, and the batch stream whose sum over the whole step divides it."""
+
+    name: str
+    total: Tensor
+    per: str
+    coef: float
+
+
+@dataclass(frozen=True)
+class TermSpec:
+    """One term of an objective before it has seen a batch; call it with outputs and a batch."""
+
+    name: str
+    kernel: Callable[..., Tensor]
+    per: str
+    coef: float
+    inputs: Mapping[str, str]
+    knobs: Mapping[str, Any]
+
+    def __call__(self, outputs: Outputs, batch: TreeBatch) -> Term:
+        values = {argument: _read(name, outputs, batch) for argument, name in self.inputs.items()}
+        return Term(self.name, self.kernel(**values, **self.knobs), self.per, self.coef)
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Names of the outputs and streams this term uses, its divisor included."""
+        return frozenset(self.inputs.values()) | {self.per}
+
+
+def term(
+    kernel: Callable[..., Tensor],
+    *,
+    per: str,
+    coef: float = 1.0,
+    name: str = "",
+    streams: Mapping[str, str] | None = None,
+    **knobs,
+) -> TermSpec:
+    """Compose a kernel into an objective.
+
+    The kernel's positional parameters are filled by name from `Outputs` and the batch (`streams` renames:
+    {"mask": "aligned"}), its keyword-only ones from `knobs`.
+    """
+    parameters = inspect.signature(kernel).parameters.values()
+    inputs = {p.name: (streams or {}).get(p.name, p.name) for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
+    return TermSpec(name or kernel.__name__, kernel, per, coef, inputs, knobs)
+
+
+def _read(name: str, outputs: Outputs, batch: TreeBatch) -> Tensor:
+    if name in Outputs.__dataclass_fields__:
+        value = getattr(outputs, name)
+        assert value is not None, f"the objective reads {name!r} but the model has no such head"
+        return value
+    return batch.read(name)
+
+
+class Source(Protocol):
+    """Where samples come from; `collect` is called once a round."""
+
+    def collect(self, round_index: int) -> Sequence[Any]:
+        """The samples of one round."""
+
+
+@dataclass(frozen=True)
+class Mix:
+    """A second stream of rows with its own objective, added to each step's gradient (PPO-ptx, CoH)."""
+
+    groups: Sequence[Group]
+    objective: Sequence[TermSpec]
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What would otherwise be an `if` in the loop.
+
+    Attributes:
+        rounds: calls of `source.collect`.
+        epochs: passes over the rows of a round; None leaves it to the budget.
+        select: metric and direction ("min" or "max") that choose the checkpoint to export.
+    """
+
+    rounds: int = 1
+    epochs: int | None = None
+    select: tuple[str, str] = ("eval_loss", "min")
+
+
+@dataclass(frozen=True)
+class Head:
+    """A scalar read from the last hidden state.
+
+    Attributes:
+        bias: whether the linear map has one; reward heads never do.
+        detach: keep the head's gradient out of the trunk.
+        squash: None, or "negative_sigmoid" for values in (-1, 0).
+    """
+
+    bias: bool = True
+    detach: bool = True
+    squash: str | None = None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a method file's `build` is given: the feedback and the way to tokenise it."""
+
+    feedback: Sequence[Any]
+    text: Any
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to learn from feedback.
+
+    Attributes:
+        targets: samples -> groups; pure.
+        heads: scalar heads the objective reads, by name.
+        inference: what generation needs afterwards, written to heedful.json (see `checkpoint.export`).
+    """
+
+    source: Source
+    targets: Callable[[Sequence[Any]], Sequence[Group]]
+    objective: Sequence[TermSpec]
+    heads: Mapping[str, Head] = field(default_factory=dict)
+    mixes: Sequence[Mix] = ()
+    schedule: Schedule = Schedule()
+    inference: Mapping[str, Any] = field(default_factory=dict)
+
+
+__all__ = [
+    "Head",
+    "Inputs",
+    "Method",
+    "Mix",
+    "Outputs",
+    "Schedule",
+    "Source",
+    "Term",
+    "TermSpec",
+    "partial",
+    "term",
+]

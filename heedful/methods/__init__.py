@@ -1,0 +1,27 @@
+"""The methods by name, each one file: NEEDS, FEEDBACK, Config with the paper's defaults, build(config, inputs) -> Method."""
+
+import importlib
+from types import ModuleType
+
+from heedful.config import unknown
+
+METHODS = {
+    "mle": "train on everything, whatever was said of it",
+    "sft": "imitate the demonstrations, or the best response to each prompt",
+    "filtering": "imitate only what scores above a quantile",
+    "conditional": "learn p(text | good) and p(text | bad), then ask for good",
+    "unlikelihood": "imitate good segments, push bad ones away",
+    "rwr": "weigh text by its exponentiated reward",
+    "awr": "weigh text by how much better it is than expected",
+}
+
+
+def load_method(name: str) -> ModuleType:
+    """The module of a method.
+
+    Raises:
+        ConfigError: no such method; names the nearest.
+    """
+    if name not in METHODS:
+        raise unknown(name, "method", list(METHODS))
+    return importlib.import_module(f"heedful.methods.{name}")

@@ -1,0 +1,230 @@
+"""A Hugging Face causal language model with scalar heads: one forward gives log-probabilities and values.
+
+The shift between a token and the position that predicts it happens here and nowhere else. Only positions that predict
+a token somebody reads go through the LM head, in chunks, so logits [B, T, V] never exist.
+"""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from heedful.batch import Branch, Group, TreeBatch, attention, collate
+from heedful.errors import RunError
+from heedful.method import Head, Outputs
+
+log = logging.getLogger(__name__)
+
+CHUNK_ELEMENTS = 2**25  # logits held at once: 128 MB in fp32
+PROBE_TOLERANCE = 1e-3  # nats; above it the model reads plain rows only
+
+
+class ScalarHead(nn.Module):
+    """A number for each token, read at its predecessor; starts at zero weights."""
+
+    def __init__(self, hidden_size: int, head: Head):
+        super().__init__()
+        self.head = head
+        self.linear = nn.Linear(hidden_size, 1, bias=head.bias)
+        nn.init.zeros_(self.linear.weight)
+        if head.bias:
+            nn.init.zeros_(self.linear.bias)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """[M, H] -> [M]."""
+        value = self.linear(hidden.detach() if self.head.detach else hidden).squeeze(-1)
+        return -torch.sigmoid(value) if self.head.squash == "negative_sigmoid" else value
+
+
+class Policy(nn.Module):
+    """The model that learns: a language model, and scalar heads by name.
+
+    Args:
+        lm: the Hugging Face model.
+        heads: name -> `Head`; the only name read so far is "value".
+    """
+
+    def __init__(self, lm: PreTrainedModel, heads: Mapping[str, Head] | None = None):
+        super().__init__()
+        self.lm = lm
+        hidden_size = lm.get_input_embeddings().embedding_dim
+        self.heads = nn.ModuleDict({name: ScalarHead(hidden_size, head) for name, head in (heads or {}).items()})
+        self.reads_trees = True
+
+    def forward(self, batch: TreeBatch) -> Outputs:
+        """Log-probability of each token that has a stream which is not 0, and the heads' values there."""
+        batch_shape = batch.tokens.shape
+        index = batch.predicted.flatten().nonzero().squeeze(-1)
+        rows = index // batch_shape[1] * batch_shape[1]
+        predictor = rows + batch.predecessor.flatten().index_select(0, index)
+        # index_select throughout: the backward of advanced indexing adds duplicates in an order that varies with threads.
+        unique, inverse = predictor.unique(return_inverse=True)
+        hidden = self._hidden(batch).flatten(0, 1).index_select(0, unique)
+        logp = self._logp(hidden, inverse, batch.tokens.flatten().index_select(0, index))
+        return Outputs(
+            logp=_spread(logp, index, batch_shape),
+            value=_spread(self.heads["value"](hidden).float().index_select(0, inverse), index, batch_shape)
+            if "value" in self.heads
+            else None,
+        )
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The LM head with whatever the architecture does to its logits; checked against the model by `probe`."""
+        logits = self.lm.get_output_embeddings()(hidden)
+        config = self.lm.config.get_text_config()
+        if (scale := getattr(config, "logit_scale", None)) is not None:
+            logits = logits * scale
+        if (scaling := getattr(config, "logits_scaling", None)) is not None:
+            logits = logits / scaling
+        if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
+            logits = cap * torch.tanh(logits / cap)
+        return logits
+
+    def _hidden(self, batch: TreeBatch) -> Tensor:
+        options = {} if batch.is_plain else {"attention_mask": self._masks(batch), "position_ids": batch.position}
+        return self.lm.base_model(batch.tokens, use_cache=False, **options).last_hidden_state
+
+    def _masks(self, batch: TreeBatch) -> Tensor | dict[str, Tensor]:
+        config = self.lm.config.get_text_config()
+        window = getattr(config, "sliding_window", None)
+        if not getattr(config, "layer_types", None):
+            return self._mask(batch, window=window)
+        windows = {"full_attention": None, "sliding_attention": window}
+        return {kind: self._mask(batch, window=windows[kind]) for kind in windows}
+
+    def _mask(self, batch: TreeBatch, *, window: int | None) -> Tensor:
+        sees = attention(batch, window=window)
+        if self.lm.config._attn_implementation == "sdpa":
+            return sees
+        dtype = self.lm.dtype  # eager attention adds its mask, a bool one too, without a word
+        return torch.zeros(sees.shape, dtype=dtype, device=sees.device).masked_fill(~sees, torch.finfo(dtype).min)
+
+    def _logp(self, hidden: Tensor, inverse: Tensor, labels: Tensor) -> Tensor:
+        """[M] log-probability of `labels`, each predicted by row `inverse` of `hidden` [U, H]."""
+        size = max(1, CHUNK_ELEMENTS // self.lm.get_output_embeddings().weight.shape[0])
+        if len(hidden) <= size:
+            return _label_logp(self.logits(hidden), inverse, labels)
+        order = inverse.argsort(stable=True)
+        cuts = torch.searchsorted(inverse[order], torch.arange(0, len(hidden) + size, size, device=hidden.device))
+        parts = [
+            checkpoint(
+                self._chunk,
+                hidden[at : at + size],
+                inverse[order[a:b]] - at,
+                labels[order[a:b]],
+                use_reentrant=False,
+            )
+            for at, a, b in zip(range(0, len(hidden), size), cuts[:-1].tolist(), cuts[1:].tolist(), strict=False)
+        ]
+        return torch.cat(parts).index_select(0, order.argsort())
+
+    def _chunk(self, hidden: Tensor, inverse: Tensor, labels: Tensor) -> Tensor:
+        return _label_logp(self.logits(hidden), inverse, labels)
+
+
+def _label_logp(logits: Tensor, inverse: Tensor, labels: Tensor) -> Tensor:
+    logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+    chosen = logits.flatten().index_select(0, inverse * logits.shape[-1] + labels)
+    return chosen - logits.logsumexp(-1).index_select(0, inverse)
+
+
+def _spread(values: Tensor, index: Tensor, shape: torch.Size) -> Tensor:
+    return torch.zeros(shape.numel(), dtype=values.dtype, device=values.device).index_copy(0, index, values).view(shape)
+
+
+def load(path: str | Path, *, heads: Mapping[str, Head] | None = None, dtype: torch.dtype = torch.float32) -> Policy:
+    """A policy from a folder or a Hub name. Weights must be safetensors; code that ships with a model is never run.
+
+    Raises:
+        RunError: no such model, weights in pickle only, or an architecture that needs its own code.
+    """
+    _refuse_pickle(path)
+    try:
+        lm = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, use_safetensors=True, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise RunError(f"cannot load a causal language model: {error}", where=str(path)) from error
+    policy = Policy(lm, heads)
+    probe(policy)
+    return policy
+
+
+def load_tokenizer(path: str | Path):
+    """The tokenizer that belongs to a model."""
+    try:
+        return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise RunError(f"cannot load a tokenizer: {error}", where=str(path)) from error
+
+
+def _refuse_pickle(path: str | Path) -> None:
+    folder = Path(path)
+    if folder.is_dir() and not any(folder.glob("*.safetensors")) and any(folder.glob("*.bin")):
+        raise RunError(
+            "the weights are pickle files (*.bin), which can run code when they are read",
+            where=str(path),
+            allowed="*.safetensors",
+            hint="convert them once, in a place you trust, with save_pretrained",
+        )
+
+
+def probe(policy: Policy) -> None:
+    """Compare tree and plain on one row, and both with the model's own logits; fall back to plain rows if they differ."""
+    vocabulary = policy.lm.get_input_embeddings().num_embeddings
+    ids = [(7 * i + 3) % vocabulary for i in range(12)]
+    ones = [1.0] * 4
+    group = Group("probe", ids[:4], [Branch(ids[4:8], {"mask": ones}), Branch(ids[8:], {"mask": ones})])
+    training = policy.training
+    policy.eval()
+    with torch.no_grad():
+        plain_batch = collate([group], tree=False).to(policy.lm.device)
+        plain = policy(plain_batch).logp.sum(-1)
+        own = _own_logp(policy.lm, plain_batch)
+        assert torch.allclose(plain, own, atol=PROBE_TOLERANCE), "the LM head is not what the model computes"
+        policy.reads_trees = _tree_agrees(policy, group, plain)
+    policy.train(training)
+
+
+def _own_logp(lm: PreTrainedModel, batch: TreeBatch) -> Tensor:
+    logp = lm(batch.tokens, use_cache=False).logits.float().log_softmax(-1)[:, :-1]
+    picked = logp.gather(-1, batch.tokens[:, 1:, None]).squeeze(-1)
+    return (picked * batch.streams["mask"][:, 1:]).sum(-1)
+
+
+def _tree_agrees(policy: Policy, group: Group, plain: Tensor) -> bool:
+    batch = collate([group], tree=True).to(policy.lm.device)
+    try:
+        logp = policy(batch).logp.flatten()
+    except (TypeError, ValueError, RuntimeError, KeyError) as error:
+        log.warning("%s does not read tree batches (%s); using one response per row", _name(policy), error)
+        return False
+    sums = torch.stack([logp[batch.response.flatten() == n].sum() for n in range(len(plain))])
+    difference = (sums - plain).abs().max().item()
+    if difference > PROBE_TOLERANCE:
+        log.warning("%s reads tree batches wrongly (%.1e nats); using one response per row", _name(policy), difference)
+    return difference <= PROBE_TOLERANCE
+
+
+def _name(policy: Policy) -> str:
+    return type(policy.lm).__name__
+
+
+def fit_vocabulary(lm: PreTrainedModel, size: int, *, seed: int = 0) -> None:
+    """Grow the embeddings to `size` rows; a new row is the mean of the old ones plus 0.01 x standard normal noise.
+
+    Korbak et al. 2023's released code; at unit scale a new control token would be sampled far too often at first.
+    """
+    old = lm.get_input_embeddings().num_embeddings
+    if size <= old:
+        return
+    lm.resize_token_embeddings(size, mean_resizing=False)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in {
+            id(w): w for w in (lm.get_input_embeddings().weight, lm.get_output_embeddings().weight)
+        }.values():
+            noise = torch.randn((size - old, weight.shape[1]), generator=generator)
+            weight[old:] = weight[:old].mean(0) + 0.01 * noise.to(weight)

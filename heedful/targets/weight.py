@@ -1,0 +1,31 @@
+"""Targets that weigh tokens by the reward of their segment."""
+
+import math
+from collections.abc import Sequence
+
+from heedful.batch import Group
+from heedful.records import Feedback, Segment
+from heedful.targets.segments import Marked, compile_rows
+from heedful.text import Text
+
+
+def exponential_weights(feedback: Sequence[Feedback], *, text: Text, beta: float) -> list[Group]:
+    """Stream `weight` = exp(R / beta) on a segment's tokens: reward-weighted regression. EOS has weight 1 (reward 0).
+
+    The released code of Korbak et al. 2023 runs this through AWR with an untrained value of -0.5, which multiplies every weight by
+    exp(0.5 / beta); here it is the paper's form.
+    """
+
+    def mark(record: Feedback, index: int, segment: Segment) -> Marked:
+        return Marked([], {"mask": 1.0, "weight": math.exp(segment.score / beta)})
+
+    return compile_rows(feedback, text, mark, eos={"mask": 1.0, "weight": 1.0})
+
+
+def segment_rewards(feedback: Sequence[Feedback], *, text: Text) -> list[Group]:
+    """Stream `reward` = the segment's score on each of its tokens, EOS 0: what AWR's value head regresses on."""
+
+    def mark(record: Feedback, index: int, segment: Segment) -> Marked:
+        return Marked([], {"mask": 1.0, "reward": segment.score})
+
+    return compile_rows(feedback, text, mark, eos={"mask": 1.0, "reward": 0.0})

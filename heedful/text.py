@@ -1,0 +1,143 @@
+"""Text to tokens: templates, masks and truncation are decided here, alone.
+
+Prompt, response and each segment are tokenised apart and their ids joined, in training and at inference alike. A
+sequence starts with a root token (BOS), so that the first token of anything has a predecessor. Text never turns into
+special tokens: a document that contains "<s>" gets the characters, not the token. Only a chat template may.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+
+from transformers import PreTrainedTokenizerBase
+
+from heedful.batch import Branch, Group
+from heedful.errors import ConfigError, DataError
+from heedful.records import Message
+
+GOOD, BAD = "<|good|>", "<|bad|>"
+
+
+@dataclass
+class Drops:
+    """Why rows did not become training rows, counted; shown by --dry-run and in the manifest."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def count(self, reason: str) -> None:
+        """Note one more row lost for `reason`."""
+        self.counts[reason] = self.counts.get(reason, 0) + 1
+
+
+class Text:
+    """A tokenizer with heedful's rules round it.
+
+    Args:
+        tokenizer: any Hugging Face tokenizer.
+        max_length: longest sequence in tokens, root and EOS included.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, max_length: int):
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.drops = Drops()
+        self.bos_id = _first_id(tokenizer.bos_token_id, tokenizer.eos_token_id, what="BOS")
+        self.eos_id = _first_id(tokenizer.eos_token_id, what="EOS")
+        self.pad_id = tokenizer.pad_token_id
+        vocabulary = tokenizer.get_vocab()
+        self.good_id = vocabulary.get(GOOD)
+        self.bad_id = vocabulary.get(BAD)
+
+    def add_control_tokens(self) -> None:
+        """Give the tokenizer the good and bad control tokens; the model's embeddings are grown by `models.fit_vocabulary`."""
+        self.tokenizer.add_special_tokens(
+            {"additional_special_tokens": [GOOD, BAD]}, replace_extra_special_tokens=False
+        )
+        self.good_id, self.bad_id = self.tokenizer.convert_tokens_to_ids([GOOD, BAD])
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of plain text; nothing is added and nothing in it is special."""
+        return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False).input_ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ids, special tokens left out, spaces as they were."""
+        return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    def encode_prompt(self, prompt: str | Sequence[Message], *, line_prefix: int | None = None) -> list[int]:
+        """Root, then the prompt; a conversation is rendered by the model's own template up to the assistant's turn.
+
+        Args:
+            line_prefix: a token put before each line of the prompt, as conditional models with a token per line want.
+        """
+        if not isinstance(prompt, str):
+            return self._with_root(self._render(prompt))
+        if line_prefix is None:
+            return [self.bos_id, *self.encode(prompt)]
+        lines = prompt.splitlines(keepends=True)
+        return [self.bos_id, *chain.from_iterable([line_prefix, *self.encode(line)] for line in lines)]
+
+    def encode_response(self, text: str, *, finished: bool = True) -> list[int]:
+        """Ids of a response; it ends in exactly one EOS if it is finished."""
+        return [*self.encode(text), self.eos_id] if finished else self.encode(text)
+
+    def fit(self, id: str, prompt: Sequence[int], branches: Iterable[Branch]) -> Group | None:
+        """A group within `max_length`, or None, counted in `drops`, where no token of a response is left.
+
+        A long response is cut at its end, never the prompt. A branch whose cut part trains nothing is dropped.
+        """
+        room = self.max_length - len(prompt)
+        if room < 1:
+            self.drops.count("prompt leaves no room for a response")
+            return None
+        kept = []
+        for branch in branches:
+            if len(branch.tokens) > room:
+                self.drops.count("response cut to the context (kept)")
+                branch = _cut(branch, room)
+            if any(value for stream in branch.streams.values() for value in stream):
+                kept.append(branch)
+            else:
+                self.drops.count("response without a trained token")
+        return Group(id, tuple(prompt), tuple(kept)) if kept else None
+
+    def chunks(self, id: str, branch: Branch) -> Iterable[Group]:
+        """A document as rows of at most `max_length` tokens, each with its own root; no token is lost."""
+        step = self.max_length - 1
+        for start in range(0, len(branch.tokens), step):
+            part = slice(start, start + step)
+            streams = {name: values[part] for name, values in branch.streams.items()}
+            piece = Branch(branch.tokens[part], streams, branch.fields)
+            if any(value for stream in streams.values() for value in stream):
+                yield Group(f"{id}:{start}" if start else id, (self.bos_id,), (piece,))
+
+    def _render(self, messages: Sequence[Message]) -> list[int]:
+        if self.tokenizer.chat_template is None:
+            raise ConfigError(
+                "the model has no chat template, but the prompt is a conversation",
+                hint="use a model with a chat template, or render the conversation to text with --map",
+            )
+        rows = [{"role": m.role, "content": m.content} for m in messages]
+        text = self.tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=True)
+        return self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+
+    def _with_root(self, ids: list[int]) -> list[int]:
+        return ids if ids[:1] == [self.bos_id] else [self.bos_id, *ids]
+
+
+def _first_id(*ids: int | None, what: str) -> int:
+    for id in ids:
+        if id is not None:
+            return id
+    raise ConfigError(f"the tokenizer has no {what} token", hint="set one in its tokenizer_config.json")
+
+
+def _cut(branch: Branch, length: int) -> Branch:
+    streams = {name: values[:length] for name, values in branch.streams.items()}
+    return Branch(branch.tokens[:length], streams, branch.fields)
+
+
+def require_groups(groups: Sequence[Group], text: Text, *, where: str) -> None:
+    """Stop where nothing is left to train on, saying why the rows were lost."""
+    if not groups:
+        lost = "; ".join(f"{reason}: {n}" for reason, n in sorted(text.drops.counts.items())) or "no row matched"
+        raise DataError(f"no training row is left ({lost})", where=where, hint="try `heedful data inspect` on the file")
