@@ -58,12 +58,9 @@ class Policy(nn.Module):
     def forward(self, batch: TreeBatch) -> Outputs:
         """Log-probability of each token that has a stream which is not 0, and the heads' values there."""
         batch_shape = batch.tokens.shape
-        index = batch.predicted.flatten().nonzero().squeeze(-1)
-        rows = index // batch_shape[1] * batch_shape[1]
-        predictor = rows + batch.predecessor.flatten().index_select(0, index)
+        index, unique, inverse = predictors(batch)
         # index_select throughout: the backward of advanced indexing adds duplicates in an order that varies with threads.
-        unique, inverse = predictor.unique(return_inverse=True)
-        hidden = self._hidden(batch).flatten(0, 1).index_select(0, unique)
+        hidden = self.hidden(batch).flatten(0, 1).index_select(0, unique)
         logp = self._logp(hidden, inverse, batch.tokens.flatten().index_select(0, index))
         return Outputs(
             logp=_spread(logp, index, batch_shape),
@@ -84,7 +81,8 @@ class Policy(nn.Module):
             logits = cap * torch.tanh(logits / cap)
         return logits
 
-    def _hidden(self, batch: TreeBatch) -> Tensor:
+    def hidden(self, batch: TreeBatch) -> Tensor:
+        """[B, T, H] last hidden states; plain rows need no mask, as padding stands behind every token that is read."""
         options = {} if batch.is_plain else {"attention_mask": self._masks(batch), "position_ids": batch.position}
         return self.lm.base_model(batch.tokens, use_cache=False, **options).last_hidden_state
 
@@ -124,6 +122,16 @@ class Policy(nn.Module):
 
     def _chunk(self, hidden: Tensor, inverse: Tensor, labels: Tensor) -> Tensor:
         return _label_logp(self.logits(hidden), inverse, labels)
+
+
+def predictors(batch: TreeBatch) -> tuple[Tensor, Tensor, Tensor]:
+    """Where to read: flat indices [M] of the predicted tokens, [U] of the positions that predict them, each once, and
+    for each token [M] which of those is its own."""
+    length = batch.tokens.shape[1]
+    index = batch.predicted.flatten().nonzero().squeeze(-1)
+    predictor = index // length * length + batch.predecessor.flatten().index_select(0, index)
+    unique, inverse = predictor.unique(return_inverse=True)
+    return index, unique, inverse
 
 
 def _label_logp(logits: Tensor, inverse: Tensor, labels: Tensor) -> Tensor:

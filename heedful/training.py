@@ -1,0 +1,184 @@
+"""Train one method on one feedback file: from names and settings to a run folder with a model in it."""
+
+import math
+import os
+import resource
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from heedful import checkpoint
+from heedful.config import Training, parse
+from heedful.errors import ConfigError, RunError
+from heedful.loop import Evaluate, State
+from heedful.loop import train as run_loop
+from heedful.method import Inputs, Method
+from heedful.methods import load_method
+from heedful.models import Policy, fit_vocabulary, load, load_tokenizer
+from heedful.records import Feedback
+from heedful.runs import Run
+from heedful.schedule import stable_seed
+from heedful.text import Text
+
+BYTES_PER_PARAMETER = 16  # fp32 weight, gradient and two Adam moments
+
+
+class Settings(Training):
+    """Everything a run can be told: the loop's settings, and the method's own under `method`."""
+
+    method: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is ready to start, and what it will do."""
+
+    name: str
+    settings: Settings
+    method: Method
+    policy: Policy
+    text: Text
+    feedback: Sequence[Feedback]
+    held_out: Sequence[Feedback]
+
+
+def prepare(
+    name: str,
+    *,
+    model: str | Path,
+    feedback: Sequence[Feedback],
+    settings: Mapping[str, Any] | None = None,
+) -> Prepared:
+    """Load the model, hold out validation prompts and build the method; nothing is written.
+
+    Raises:
+        ConfigError: unknown method or setting. DataError: the feedback cannot feed the method. RunError: no such model.
+    """
+    module = load_method(name)
+    resolved = parse(Settings, settings or {}, where=name)
+    config = parse(module.Config, resolved.method, where=f"{name}: method")
+    tokenizer = load_tokenizer(model)
+    text = Text(tokenizer, max_length=2)
+    trained, held_out = hold_out(feedback, resolved.validation, resolved.max_validation, seed=resolved.seed)
+    method = module.build(config, Inputs(feedback=trained, text=text, seed=resolved.seed))
+    policy = load(model, heads=method.heads)
+    context = context_length(policy)
+    text.max_length = min(resolved.max_length or context, context)
+    fit_vocabulary(policy.lm, len(tokenizer), seed=resolved.seed)
+    return Prepared(name, resolved, method, policy, text, trained, held_out)
+
+
+def train(
+    name: str,
+    *,
+    model: str | Path,
+    feedback: Sequence[Feedback],
+    out: str | Path,
+    settings: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    command: Sequence[str] | None = None,
+    evaluate: Evaluate | None = None,
+    progress: Callable[[Mapping[str, Any]], None] | None = None,
+    export_dtype: str = "float32",
+) -> Run:
+    """Train a method and export the model to `out`/model.
+
+    Args:
+        name: a key of `heedful.METHODS`.
+        model: folder or Hub name of any causal language model in safetensors.
+        feedback: records, as `load_feedback` returns them.
+        out: the run folder.
+        settings: as in a recipe: the fields of `Training`, and the method's own under "method".
+        resume: continue the run in `out`; a finished one is returned as it is.
+        evaluate, progress: see `heedful.loop.train`.
+    """
+    prepared = prepare(name, model=model, feedback=feedback, settings=settings)
+    config = {"method_name": name, "model": str(model)} | prepared.settings.model_dump(mode="json")
+    run = Run.start(out, command=command or sys.argv, config=config, seed=prepared.settings.seed, resume=resume)
+    if run.is_done:
+        return run
+    with run.lock():
+        validation = prepared.method.targets(prepared.held_out) if prepared.held_out else []
+        state = run_loop(
+            prepared.method,
+            prepared.policy,
+            prepared.settings,
+            run,
+            validation=validation,
+            evaluate=evaluate,
+            progress=progress,
+        )
+        if int(os.environ.get("RANK", 0)) == 0:
+            _finish(run, prepared, state, export_dtype)
+    return run
+
+
+def _finish(run: Run, prepared: Prepared, state: State, export_dtype: str) -> None:
+    info = {"method": prepared.name, **prepared.method.inference, "dtype": export_dtype}
+    checkpoint.export(prepared.policy.lm, prepared.text.tokenizer, run.model_path, info)
+    run.finish(
+        ledger=ledger(prepared.policy, state),
+        metrics=state.metrics,
+        selected_step=state.best_step or state.step,
+        rows_lost=prepared.text.drops.counts,
+    )
+
+
+def ledger(policy: Policy, state: State) -> dict[str, float]:
+    """What a training cost. FLOPs are 6 per parameter and token, attention scores left out."""
+    parameters = sum(p.numel() for p in policy.parameters())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {
+        "train_tokens": state.tokens,
+        "flops": 6.0 * parameters * state.tokens,
+        "seconds": state.seconds,
+        "peak_memory": peak,
+    }
+
+
+def hold_out(
+    feedback: Sequence[Feedback], share: float, at_most: int, *, seed: int
+) -> tuple[list[Feedback], list[Feedback]]:
+    """Split by prompt (documents by id): all records of a held-out prompt are held out."""
+    keys = [record.prompt if record.prompt != "" else record.id for record in feedback]
+    prompts = sorted(set(map(str, keys)), key=lambda prompt: stable_seed(seed, prompt))
+    size = min(at_most, math.ceil(share * len(prompts))) if len(prompts) > 1 else 0
+    held = set(prompts[:size])
+    return (
+        [record for record, key in zip(feedback, keys) if str(key) not in held],
+        [record for record, key in zip(feedback, keys) if str(key) in held],
+    )
+
+
+def context_length(policy: Policy) -> int:
+    """Longest sequence the model has positions for."""
+    config = policy.lm.config.get_text_config()
+    for name in ("max_position_embeddings", "n_positions", "seq_length"):
+        if getattr(config, name, None):
+            return getattr(config, name)
+    raise RunError("the model does not say how long its context is", hint="set max_length")
+
+
+def dry_run(prepared: Prepared) -> dict[str, Any]:
+    """What a run would do: rows, tokens, rows lost by reason, memory. Trains and writes nothing."""
+    groups = prepared.method.targets(prepared.feedback)
+    parameters = sum(p.numel() for p in prepared.policy.parameters())
+    logits = prepared.settings.micro_tokens * prepared.policy.lm.get_input_embeddings().num_embeddings * 4
+    return {
+        "method": prepared.name,
+        "records": len(prepared.feedback),
+        "validation_records": len(prepared.held_out),
+        "rows": len(groups),
+        "responses": sum(len(group.branches) for group in groups),
+        "tokens_per_epoch": sum(group.num_tokens for group in groups),
+        "longest_row": max(group.num_tokens for group in groups),
+        "lost": dict(prepared.text.drops.counts),
+        "parameters": parameters,
+        "memory_bytes": BYTES_PER_PARAMETER * parameters + min(logits, 2**27) * 3,
+        "budget": dict(prepared.settings.budget.given) or {"epochs": 1},
+    }
+
+
+__all__ = ["ConfigError", "Prepared", "Settings", "dry_run", "hold_out", "ledger", "prepare", "replace", "train"]

@@ -1,0 +1,84 @@
+"""Rows as trees and as plain sequences."""
+
+import pytest
+import torch
+
+from heedful.batch import Branch, Group, attention, collate, micro_batches, tree_is_cheaper
+
+
+def branch(*tokens, **streams):
+    return Branch(tokens, streams or {"mask": [1.0] * len(tokens)})
+
+
+PAIR = Group("pair", (1, 5, 6), (branch(7, 8), branch(9)))
+SINGLE = Group("single", (1,), (branch(4, 4, 4),))
+
+
+def test_a_tree_holds_the_prompt_once_and_restarts_positions_after_it():
+    batch = collate([PAIR], tree=True)
+    assert batch.tokens.tolist() == [[1, 5, 6, 7, 8, 9]]
+    assert batch.position.tolist() == [[0, 1, 2, 3, 4, 3]]
+    assert batch.predecessor.tolist() == [[0, 0, 1, 2, 3, 2]]  # token 9 is predicted at the prompt's last position
+    assert batch.response.tolist() == [[-1, -1, -1, 0, 0, 1]]
+    assert batch.num_tokens == 6
+
+
+def test_a_response_sees_its_prompt_and_itself_only():
+    sees = attention(collate([PAIR], tree=True))[0, 0].int().tolist()
+    assert sees == [
+        [1, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0],
+        [1, 1, 1, 1, 0, 0],
+        [1, 1, 1, 1, 1, 0],
+        [1, 1, 1, 0, 0, 1],  # 9 does not see 7 and 8
+    ]
+
+
+def test_a_window_counts_tree_positions_not_columns():
+    sees = attention(collate([PAIR], tree=True), window=2)[0, 0]
+    assert sees[5].int().tolist() == [0, 0, 1, 0, 0, 1]
+
+
+def test_padding_sees_itself_so_that_no_softmax_is_empty():
+    sees = attention(collate([PAIR, SINGLE], tree=True))
+    assert sees.any(-1).all()
+    assert not sees[1, 0, :4, 4:].any()
+
+
+def test_plain_rows_repeat_the_prompt_and_keep_the_numbering():
+    batch = collate([PAIR, SINGLE], tree=False)
+    assert batch.tokens.tolist() == [[1, 5, 6, 7, 8], [1, 5, 6, 9, 0], [1, 4, 4, 4, 0]]
+    assert batch.response.tolist() == [[-1, -1, -1, 0, 0], [-1, -1, -1, 1, -2], [-1, 2, 2, 2, -2]]
+    assert batch.group.tolist() == [0, 0, 1]
+    assert batch.is_plain
+    assert batch.num_tokens == collate([PAIR, SINGLE], tree=True).num_tokens == 10
+
+
+def test_only_tokens_with_a_stream_are_predicted():
+    batch = collate([Group("a", (1,), (branch(5, 6, 7, mask=[0.0, 1.0, 0.0], weight=[0.0, 0.0, 2.0]),))], tree=False)
+    assert batch.predicted.tolist() == [[False, False, True, True]]
+
+
+def test_fields_follow_the_responses():
+    group = Group("a", (1,), (Branch((5,), {}, {"rank": 2.0}), Branch((6,), {}, {"rank": 1.0})))
+    assert collate([group], tree=True).read("rank").tolist() == [2.0, 1.0]
+
+
+@pytest.mark.parametrize("budget", [1, 8, 50, 10_000])
+def test_micro_batches_keep_every_group_once_and_the_budget(budget):
+    groups = [Group(str(n), (1,), (branch(*range(2, 2 + n)),)) for n in range(1, 30)]
+    parts = micro_batches(groups, budget)
+    assert sorted(g.id for part in parts for g in part) == sorted(g.id for g in groups)
+    for part in parts:
+        assert len(part) == 1 or max(g.num_tokens for g in part) * len(part) <= budget
+
+
+def test_a_tree_is_chosen_for_long_prompts_and_not_for_single_responses():
+    long_prompt = Group("a", tuple(range(300)), (branch(*range(20)), branch(*range(20))))
+    assert tree_is_cheaper([long_prompt])
+    assert not tree_is_cheaper([SINGLE])
+
+
+def test_streams_take_the_dtype_asked_for():
+    assert collate([PAIR], tree=True, dtype=torch.float64).read("mask").dtype is torch.float64

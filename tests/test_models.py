@@ -1,0 +1,150 @@
+"""One forward for every architecture: tree equals plain, and both equal the model itself."""
+
+import logging
+
+import pytest
+import torch
+from models import ATTENTION, tiny
+
+from heedful import models
+from heedful.batch import Branch, Group, collate
+from heedful.errors import RunError
+from heedful.method import Head
+from heedful.models import Policy, fit_vocabulary, load, probe
+
+
+def branch(tokens):
+    return Branch(tokens, {"mask": [1.0] * len(tokens)})
+
+
+GROUPS = [
+    Group("a", list(range(3, 23)), [branch(list(range(20, 30))), branch(list(range(20, 45))), branch([9])]),
+    Group("b", [1], [branch([20, 22]), branch([20, 21, 22])]),
+    Group("c", [1, 7, 7], [branch([2])]),
+]
+
+
+def sums(policy, *, tree):
+    batch = collate(GROUPS, tree=tree)
+    logp, owner = policy(batch).logp.flatten(), batch.response.flatten()
+    return torch.stack([logp[owner == n].sum() for n in range(len(batch.group))])
+
+
+def reference(lm):
+    rows = [(list(group.prompt), list(b.tokens)) for group in GROUPS for b in group.branches]
+    result = []
+    for prompt, response in rows:
+        logp = lm(torch.tensor([prompt + response])).logits[0].log_softmax(-1)
+        result.append(sum(logp[len(prompt) + i - 1, token] for i, token in enumerate(response)))
+    return torch.stack(result)
+
+
+@pytest.mark.parametrize("name", ATTENTION)
+@torch.no_grad()
+def test_tree_and_plain_equal_the_model_itself(name):
+    policy = Policy(tiny(name))
+    probe(policy)
+    assert policy.reads_trees
+    expected = reference(policy.lm)
+    torch.testing.assert_close(sums(policy, tree=False), expected, atol=2e-4, rtol=0)
+    torch.testing.assert_close(sums(policy, tree=True), expected, atol=2e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_eager_attention_gets_an_additive_mask():
+    policy = Policy(tiny("llama"))
+    policy.lm.set_attn_implementation("eager")
+    torch.testing.assert_close(sums(policy, tree=True), reference(policy.lm), atol=2e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_a_state_space_model_falls_back_to_plain_rows_and_says_so(caplog):
+    policy = Policy(tiny("mamba"))
+    with caplog.at_level(logging.WARNING):
+        probe(policy)
+    assert not policy.reads_trees
+    assert "one response per row" in caplog.text
+    torch.testing.assert_close(sums(policy, tree=False), reference(policy.lm), atol=2e-4, rtol=0)
+
+
+def test_gradients_of_tree_and_plain_agree():
+    policy = Policy(tiny("gpt2").double())  # Llama's norm computes in fp32 whatever the weights are
+    gradients = []
+    for tree in (True, False):
+        policy.zero_grad()
+        sums(policy, tree=tree).sum().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in policy.parameters()]))
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-9, atol=1e-9)
+
+
+def test_chunks_of_the_head_change_no_number(monkeypatch):
+    policy = Policy(tiny("gpt2").double())
+    results = []
+    for elements in (2**25, 112 * 5):  # everything at once; five positions at a time
+        monkeypatch.setattr(models, "CHUNK_ELEMENTS", elements)
+        policy.zero_grad()
+        logp = sums(policy, tree=True)
+        logp.sum().backward()
+        results.append((logp.detach(), torch.cat([p.grad.flatten() for p in policy.parameters()])))
+    torch.testing.assert_close(results[0][0], results[1][0], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-9, atol=1e-10)
+
+
+def test_gradients_are_the_same_to_the_bit_on_two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        policy = Policy(tiny("llama"))
+        same_start = [Group("a", list(range(3, 60)), [branch([5] * 40) for _ in range(6)]) for _ in range(4)]
+        gradients = []
+        for _ in range(5):
+            policy.zero_grad()
+            policy(collate(same_start, tree=True)).logp.sum().backward()
+            gradients.append(torch.cat([p.grad.flatten() for p in policy.parameters()]))
+        assert all(torch.equal(gradients[0], other) for other in gradients[1:])
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_value_of_a_token_is_read_at_its_predecessor():
+    policy = Policy(tiny("llama"), {"value": Head(bias=True, detach=True)})
+    torch.nn.init.ones_(policy.heads["value"].linear.weight)
+    batch = collate([GROUPS[0]], tree=True)
+    value = policy(batch).value
+    first = [row[0] for row in (batch.response[0] == n for n in range(3)) for row in [row.nonzero().flatten()]]
+    values = [value[0, column].item() for column in first]
+    assert values == pytest.approx([values[0]] * 3)  # all three responses start at the prompt's last position
+
+
+def test_a_detached_head_does_not_pull_on_the_trunk():
+    policy = Policy(tiny("llama"), {"value": Head(detach=True)})
+    torch.nn.init.ones_(policy.heads["value"].linear.weight)
+    policy(collate(GROUPS, tree=True)).value.sum().backward()
+    assert all(p.grad is None or not p.grad.any() for p in policy.lm.parameters())
+
+
+def test_the_released_value_head_starts_at_minus_a_half():
+    policy = Policy(tiny("llama"), {"value": Head(bias=False, detach=False, squash="negative_sigmoid")})
+    batch = collate(GROUPS, tree=True)
+    assert policy(batch).value[batch.predicted].tolist() == pytest.approx([-0.5] * int(batch.predicted.sum()))
+
+
+def test_new_embeddings_start_near_the_mean_of_the_old():
+    lm = tiny("llama", tie_word_embeddings=False)
+    mean = lm.get_input_embeddings().weight.mean(0)
+    fit_vocabulary(lm, 114)
+    new = lm.get_input_embeddings().weight[112:]
+    assert new.shape[0] == lm.get_output_embeddings().weight.shape[0] - 112 == 2
+    assert (new - mean).abs().max() < 0.06
+
+
+def test_pickled_weights_are_refused(tmp_path):
+    (tmp_path / "pytorch_model.bin").write_bytes(b"anything")
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(RunError, match="pickle"):
+        load(tmp_path)
+
+
+def test_a_folder_without_a_model_is_named(tmp_path):
+    with pytest.raises(RunError, match=tmp_path.name):
+        load(tmp_path)
