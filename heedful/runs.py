@@ -10,6 +10,7 @@ model/           the exported model; DONE says that the training finished
 """
 
 import contextlib
+import functools
 import hashlib
 import os
 import platform
@@ -66,6 +67,7 @@ PACKAGES += ["numpy", "pydantic", "pycodestyle", "autopep8"]
 # Facts about this process
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Versions of the packages that can move a number; those not installed are left out."""
     found = {}

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from faults import NO_SPACE, Killed, every_fault
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heedful import disk
@@ -56,6 +56,7 @@ values = st.recursive(
 )
 
 
+@settings(max_examples=50)
 @given(values)
 def test_exact_json_comes_back_as_it_was(value):
     assert disk.from_json(disk.to_json(value, exact=True)) == value
@@ -68,6 +69,7 @@ def test_non_finite_floats_survive_exact_json_and_are_spelled_out_otherwise():
     assert json.loads(disk.to_json(value)) == {"a": "Infinity", "b": ["-Infinity"], "c": "NaN"}
 
 
+@settings(max_examples=50)
 @given(values)
 def test_json_is_strict_and_one_line(value):
     def refuse(name):

@@ -1,0 +1,425 @@
+"""A trained model as a plain Hugging Face folder: it loads in transformers without heedful, and generates as it should.
+
+What a method needs at inference goes where transformers looks for it, and in heedful.json for those who know heedful:
+
+    prefix         tokens after BOS: the tokenizer adds them to every text, and the chat template after its BOS
+    line_prefix    a token before each line: the chat template puts it before the prompt's lines, and generation_config
+                   (`sequence_bias`) forces it at the end of each line generated
+    suppress       tokens never generated: `suppress_tokens` in generation_config
+"""
+
+import contextlib
+import copy
+import errno
+import html
+import inspect
+import json
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError
+from tokenizers.processors import TemplateProcessing
+from torch import Tensor
+from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from heedful.disk import (
+    SPACE_MARGIN,
+    discarding,
+    from_json,
+    replace_folder,
+    require_space,
+    sha256,
+    sweep,
+    sync_file,
+    sync_folder,
+    temp_path,
+    to_json,
+    writing,
+)
+from heedful.errors import ConfigError, RunError
+from heedful.runs import versions
+
+INFO, CARD, SCHEMA = "heedful.json", "README.md", 1
+MAX_SHARD = "5GB"  # what the Hub shows and resumes well
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}  # of logits, relative to the largest; half precision:
+HALF_TOLERANCE = 3e-2  # four ulps of bfloat16
+FORCE = 1e3  # added to the logit of a forced token and taken from it elsewhere; logits stay below 100
+PROBE = 16  # tokens the written model is compared on
+
+
+def export(lm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path | str, info: Mapping[str, Any]) -> Path:
+    """Write the model, tokenizer, generation settings, heedful.json and a card; replace the folder in one step.
+
+    Args:
+        lm: weights of any float dtype; neither it nor the tokenizer is changed.
+        path: a folder that does not exist, is empty, or holds an earlier export.
+        info: goes into heedful.json and the card. Read here: `prefix` (text or ids), `line_prefix` (text, id or None),
+            `suppress` (texts or ids), `dtype` of the stored weights (default: the model's own), `chat_template`,
+            `generation` (settings for generation_config), `samples` and `metrics` (for the card).
+    Raises:
+        RunError: weights are not finite, the folder holds something else, the disk refused, or what was written does
+            not give the same logits. What was there before is intact.
+    """
+    path = Path(path)
+    _refuse_foreign(path)
+    dtype = _dtype(info, lm)
+    tokenizer, needs = _prepared(tokenizer, info, lm)
+    _check_weights(lm, tokenizer)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path.parent)
+    need = sum(p.numel() for p in lm.parameters()) * dtype.itemsize * SPACE_MARGIN
+    require_space(path, need)
+    temp = temp_path(path)
+    with writing(path, need=need), discarding(temp), _quiet():
+        _write_model(lm, tokenizer, temp, dtype, _generation(lm, tokenizer, info, needs))
+        _load_back(lm, tokenizer, temp, dtype)
+        _write_info(temp, path.name, dict(info) | needs | {"dtype": str(dtype).removeprefix("torch.")})
+        _sync_tree(temp)
+        replace_folder(temp, path)
+    return path
+
+
+def load_info(path: Path | str) -> dict[str, Any]:
+    """heedful.json of a model folder, with `prefix` and `suppress` as ids; empty for any other model.
+
+    Raises:
+        RunError: it is damaged, or a newer heedful wrote it.
+    """
+    path = Path(path) / INFO
+    if not path.is_file():
+        return {}
+    try:
+        info = from_json(path.read_bytes())
+        schema = info["schema"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError("the file is damaged", where=str(path), hint=str(error)) from error
+    if schema != SCHEMA:
+        raise RunError(f"the model folder has schema {schema}", where=str(path), allowed=f"schema {SCHEMA}")
+    return info
+
+
+# Before writing
+
+
+def _refuse_foreign(path: Path) -> None:
+    """A folder that is not an export of ours may be somebody's work: never replace it."""
+    if path.is_dir() and (not any(path.iterdir()) or (path / INFO).is_file()):
+        return
+    if path.exists():
+        hint = "choose another folder, or empty this one"
+        raise RunError("is in the way: it holds no model that heedful exported", where=str(path), hint=hint)
+
+
+def _dtype(info: Mapping[str, Any], lm: PreTrainedModel) -> torch.dtype:
+    name = info.get("dtype")
+    if name is None:
+        return lm.dtype
+    if name not in DTYPES:
+        raise ConfigError(f"unknown dtype {name!r} for the exported model", allowed=", ".join(DTYPES))
+    return DTYPES[name]
+
+
+def _prepared(
+    tokenizer: PreTrainedTokenizerBase, info: Mapping[str, Any], lm: PreTrainedModel
+) -> tuple[PreTrainedTokenizerBase, dict[str, Any]]:
+    """A copy of the tokenizer that adds what the method needs, and those needs as ids."""
+    tokenizer = copy.deepcopy(tokenizer)
+    prefix = _ids(tokenizer, info.get("prefix") or [])
+    suppress = _ids(tokenizer, info.get("suppress") or [])
+    line_prefix = _ids(tokenizer, [info["line_prefix"]]) if info.get("line_prefix") is not None else []
+    if len(line_prefix) > 1:
+        raise ConfigError(f"line_prefix {info['line_prefix']!r} is {len(line_prefix)} tokens", allowed="one token")
+    needs = {"prefix": prefix, "line_prefix": line_prefix[0] if line_prefix else None, "suppress": suppress}
+    if wrong := [i for i in (*prefix, *line_prefix, *suppress) if not 0 <= i < len(tokenizer)]:
+        raise ConfigError(f"token id {wrong[0]} is not in the vocabulary", allowed=f"0 to {len(tokenizer) - 1}")
+    root = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    if prefix:
+        _add_to_every_text(tokenizer, [root, *prefix])
+    if "token_type_ids" not in inspect.signature(lm.forward).parameters:  # `generate` refuses what it does not take
+        tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
+    tokenizer.chat_template = _chat_template(tokenizer, info.get("chat_template"), root, needs)
+    return tokenizer, needs
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, tokens: str | Sequence[str | int]) -> list[int]:
+    """Ids of a text, or of a list of ids and texts."""
+    parts = [tokens] if isinstance(tokens, str) else tokens
+    ids = [[p] if isinstance(p, int) else tokenizer(p, add_special_tokens=False).input_ids for p in parts]
+    return [id for part in ids for id in part]
+
+
+def _check_weights(lm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    for name, weight in lm.named_parameters():
+        if not torch.isfinite(weight).all():
+            raise RunError(f"the model is broken: {name} is not finite", hint="export an earlier checkpoint")
+    if len(tokenizer) > (rows := _num_embeddings(lm)):
+        raise RunError(f"the tokenizer has {len(tokenizer)} tokens, the model embeds {rows}")
+
+
+def _num_embeddings(lm: PreTrainedModel) -> int:
+    weight: Any = lm.get_input_embeddings().weight
+    return weight.shape[0]
+
+
+# What transformers is told
+
+
+def _add_to_every_text(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> None:
+    """Have the tokenizer begin every text with these tokens."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:  # a slow tokenizer; the card says what to add by hand
+        return
+    tokens = tokenizer.convert_ids_to_tokens(ids)
+    start = {"id": "<start>", "ids": ids, "tokens": tokens}
+    backend.post_processor = TemplateProcessing(single="<start> $A", pair="<start> $A $B:1", special_tokens=[start])
+
+
+def _chat_template(
+    tokenizer: PreTrainedTokenizerBase, given: str | None, root: int | None, needs: Mapping[str, Any]
+) -> Any:
+    """The template given, else the tokenizer's own, with the prefix after BOS; a plain one where there is none.
+
+    The plain one joins the contents: a model of text has no turns. None where nothing is needed.
+    """
+    template = given if given is not None else tokenizer.chat_template
+    bos = _spelled(tokenizer, [] if root is None else [root])
+    prefix = _spelled(tokenizer, needs["prefix"])
+    if template is None and needs["line_prefix"] is not None:
+        return _lines_template(bos + prefix, _spelled(tokenizer, [needs["line_prefix"]]))
+    if not prefix:
+        return template
+    if template is None:
+        each = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+        return f"{{{{ {_quoted(bos + prefix)} }}}}{each}"
+    if isinstance(template, dict):
+        return {name: _with_prefix(part, bos, prefix) for name, part in template.items()}
+    return _with_prefix(template, bos, prefix)
+
+
+def _spelled(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
+    """The text that the tokenizer reads as these tokens: special ones by name, which `decode` may put spaces between."""
+    special = set(tokenizer.all_special_ids)
+    parts = (tokenizer.convert_ids_to_tokens(id) if id in special else tokenizer.decode([id]) for id in ids)
+    return "".join(str(part) for part in parts)
+
+
+def _with_prefix(template: str, bos: str, prefix: str) -> str:
+    """Wherever the template writes BOS, the prefix follows; one that writes none begins with both."""
+    if re.search(r"\bbos_token\b", template):
+        return f"{{%- set bos_token = bos_token + {_quoted(prefix)} -%}}{template}"
+    if bos and bos in template:
+        return template.replace(bos, bos + prefix)
+    return f"{{{{- {_quoted(bos + prefix)} -}}}}{template}"
+
+
+def _lines_template(start: str, mark: str) -> str:
+    """The contents line by line, each after the mark; one more mark begins the response."""
+    return (
+        f"{{{{ {_quoted(start)} }}}}{{% for message in messages %}}"
+        "{% for line in message['content'].splitlines(True) %}"
+        f"{{{{ {_quoted(mark)} + line }}}}"
+        "{% endfor %}{% endfor %}"
+        f"{{% if add_generation_prompt %}}{{{{ {_quoted(mark)} }}}}{{% endif %}}"
+    )
+
+
+def _quoted(text: str) -> str:
+    """A Jinja string literal."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _generation(
+    lm: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    info: Mapping[str, Any],
+    needs: Mapping[str, Any],
+) -> GenerationConfig:
+    """The model's generation settings with what the method needs; special tokens are the tokenizer's."""
+    settings = copy.deepcopy(lm.generation_config) if lm.generation_config is not None else GenerationConfig()
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        if getattr(settings, name) is None:
+            setattr(settings, name, getattr(tokenizer, name))
+    mark = needs["line_prefix"]
+    if suppress := sorted(set(needs["suppress"]) - {mark}):
+        settings.suppress_tokens = suppress
+    if mark is not None:
+        settings.sequence_bias = _force_after_newline(tokenizer, mark)
+    unused = settings.update(**info.get("generation", {}))
+    if unused:
+        raise ConfigError(f"unknown generation setting {sorted(unused)[0]!r}", where="generation")
+    return settings
+
+
+def _force_after_newline(tokenizer: PreTrainedTokenizerBase, mark: int) -> list[list[Any]]:
+    """Sequence biases under which the mark follows a token that ends a line, or BOS, and no other."""
+    ends = [id for id in range(len(tokenizer)) if id != mark and str(tokenizer.decode([id])).endswith("\n")]
+    if tokenizer.bos_token_id is not None:
+        ends.append(tokenizer.bos_token_id)
+    return [[[mark], -FORCE], *([[end, mark], 2 * FORCE] for end in ends)]
+
+
+# Writing
+
+
+def _write_model(
+    lm: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    temp: Path,
+    dtype: torch.dtype,
+    generation: GenerationConfig,
+) -> None:
+    try:
+        lm.save_pretrained(temp, state_dict=_cast(lm.state_dict(), dtype), max_shard_size=MAX_SHARD)
+    except SafetensorError as error:
+        raise as_os_error(error) from error
+    config = json.loads((temp / "config.json").read_bytes())
+    config |= {"dtype": str(dtype).removeprefix("torch."), "use_cache": True}  # checkpointing turns the cache off
+    (temp / "config.json").write_text(to_json(config, indent=2) + "\n", encoding="utf-8")
+    try:
+        generation.save_pretrained(temp)
+    except ValueError as error:
+        raise RunError(f"transformers refuses the generation settings: {error}", where=str(temp)) from error
+    tokenizer.save_pretrained(temp)
+
+
+def as_os_error(error: SafetensorError) -> OSError:
+    """safetensors writes in Rust and tells a full disk only in its text: "... (os error 28)"."""
+    number = re.search(r"os error (\d+)", str(error))
+    return OSError(int(number[1]) if number else errno.EIO, str(error))
+
+
+def _cast(state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Float tensors in another dtype; tied tensors stay tied."""
+    seen: dict[Any, Tensor] = {}
+    cast = {}
+    for name, tensor in state.items():
+        view = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride())
+        if view not in seen:
+            seen[view] = tensor.to(dtype) if tensor.is_floating_point() else tensor
+        cast[name] = seen[view]
+    return cast
+
+
+def _write_info(temp: Path, name: str, info: dict[str, Any]) -> None:
+    files = {item.name: sha256(item) for item in sorted(temp.iterdir()) if item.is_file()}
+    record = {"schema": SCHEMA, "versions": versions(), **info, "files": files}
+    (temp / INFO).write_bytes((to_json(record, exact=True, indent=2) + "\n").encode())
+    (temp / CARD).write_bytes(card(name, info).encode())
+
+
+def _sync_tree(folder: Path) -> None:
+    for item in sorted(folder.rglob("*")):
+        if item.is_file():
+            sync_file(item)
+    for item in (*(item for item in folder.rglob("*") if item.is_dir()), folder):
+        sync_folder(item)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars of transformers while it writes and reads a model."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
+# Checking what was written
+
+
+def _load_back(lm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, temp: Path, dtype: torch.dtype) -> None:
+    """The folder must give this model's logits, its weights rounded as they were stored, and this tokenizer's ids."""
+    compute = torch.promote_types(lm.dtype, dtype)
+    loaded: Any = type(lm).from_pretrained(
+        temp, dtype=compute, local_files_only=True, use_safetensors=True, trust_remote_code=False
+    )
+    ids = torch.arange(min(PROBE, _num_embeddings(lm)), device=lm.device)[None]
+    rounded = {name: value.to(compute) for name, value in _cast(lm.state_dict(), dtype).items()}
+    expected, found = _logits(lm, rounded, ids), _logits(loaded.to(lm.device), {}, ids)
+    error = ((expected - found).abs().max() / expected.abs().max().clamp(min=1e-9)).item()
+    if not error <= TOLERANCE.get(compute, HALF_TOLERANCE):
+        raise RunError(f"the written model differs from the trained one: logits by {error:.1e} of the largest")
+    text = "a b\n"
+    again = AutoTokenizer.from_pretrained(temp, local_files_only=True, trust_remote_code=False)
+    if again(text).input_ids != tokenizer(text).input_ids:
+        warnings.warn("the written tokenizer gives other ids than the trained one", stacklevel=3)
+
+
+def _logits(lm: PreTrainedModel, weights: Mapping[str, Tensor], ids: Tensor) -> Tensor:
+    was_training = lm.training
+    lm.eval()
+    try:
+        with torch.no_grad():
+            call = {"input_ids": ids, "use_cache": False}
+            return torch.func.functional_call(lm, dict(weights), (), call, tie_weights=False).logits.float()
+    finally:
+        lm.train(was_training)
+
+
+# The card
+
+
+def card(name: str, info: Mapping[str, Any]) -> str:
+    """The model card: what was done, how to generate, numbers and samples. Text of models and users is escaped."""
+    head: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"}
+    head["tags"] = ["heedful", *([info["method"]] if "method" in info else [])]
+    parts = [f"---\n{yaml.safe_dump(head, sort_keys=False)}---", f"# {escape(name)}"]
+    parts.append("Trained with heedful from feedback; a plain transformers model.")
+    hidden = {"samples", "metrics", "chat_template", "generation"}
+    rows = {key: value for key, value in info.items() if key not in hidden and value not in (None, [], {}, "")}
+    parts.append(_table(("what", "value"), rows.items()))
+    parts.append(_how_to_generate(info))
+    if info.get("metrics"):
+        parts.append("## Numbers\n\n" + _table(("metric", "value"), info["metrics"].items()))
+    for sample in info.get("samples", ()):
+        parts.append(f"## A sample\n\n{_fenced(sample['prompt'])}\n\nThe model:\n\n{_fenced(sample['response'])}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _how_to_generate(info: Mapping[str, Any]) -> str:
+    lines = [
+        "## How to generate",
+        _fenced(
+            'tokenizer = AutoTokenizer.from_pretrained("FOLDER")\n'
+            'model = AutoModelForCausalLM.from_pretrained("FOLDER")\n'
+            'model.generate(**tokenizer("PROMPT", return_tensors="pt"))'
+        ),
+    ]
+    if info.get("prefix"):
+        lines.append("The tokenizer puts BOS and the method's prefix before every text; add neither by hand.")
+    if info.get("line_prefix") is not None:
+        lines.append("Each line follows a control token: use `apply_chat_template`, which marks the prompt's lines.")
+    return "\n\n".join(lines)
+
+
+def _table(header: tuple[str, str], rows) -> str:
+    cells = [f"| {escape(str(key))} | {escape(_shown(value))} |" for key, value in rows]
+    return "\n".join([f"| {header[0]} | {header[1]} |", "|---|---|", *cells])
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else to_json(value)
+
+
+def escape(text: str) -> str:
+    """Text that Markdown and HTML show as it is, in one line."""
+    one_line = re.sub(r"\s+", " ", text)
+    return re.sub(r"([\\`*_{}\[\]()#+!|~$-])", r"\\\1", html.escape(one_line))
+
+
+def _fenced(text: str) -> str:
+    """A code block that no run of backticks in the text can close."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}\n{text}\n{fence}"
