@@ -17,6 +17,7 @@ import json
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -146,13 +147,16 @@ def _prepared(
     if "token_type_ids" not in inspect.signature(lm.forward).parameters:  # `generate` refuses what it does not take
         tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
     tokenizer.chat_template = _chat_template(tokenizer, info.get("chat_template"), root, needs)
+    if tokenizer.chat_template is not None:
+        tokenizer.split_special_tokens = False  # or the template's own tokens would be spelled out
     return tokenizer, needs
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, tokens: str | Sequence[str | int]) -> list[int]:
     """Ids of a text, or of a list of ids and texts."""
     parts = [tokens] if isinstance(tokens, str) else tokens
-    ids = [[p] if isinstance(p, int) else tokenizer(p, add_special_tokens=False).input_ids for p in parts]
+    read = partial(tokenizer, add_special_tokens=False, split_special_tokens=False)
+    ids = [[part] if isinstance(part, int) else read(part).input_ids for part in parts]
     return [id for part in ids for id in part]
 
 
@@ -205,7 +209,7 @@ def _chat_template(
 
 
 def _spelled(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
-    """The text that the tokenizer reads as these tokens: special ones by name, which `decode` may put spaces between."""
+    """The text that the tokenizer reads as these tokens: special ones by name; `decode` may space them out."""
     special = set(tokenizer.all_special_ids)
     parts = (tokenizer.convert_ids_to_tokens(id) if id in special else tokenizer.decode([id]) for id in ids)
     return "".join(str(part) for part in parts)
