@@ -34,3 +34,11 @@ class DataError(HeedfulError):
 
 class RunError(HeedfulError):
     """A run folder, checkpoint, model or training that cannot go on."""
+
+
+class Stopped(HeedfulError):
+    """Somebody asked a training to stop; it saved first. Carries what the process exits with (130, 143)."""
+
+    def __init__(self, exit_code: int):
+        super().__init__("stopped; everything up to the last step is saved", hint="continue with --resume")
+        self.exit_code = exit_code

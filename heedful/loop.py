@@ -15,6 +15,7 @@ from torch import Tensor
 from heedful import checkpoint, schedule
 from heedful.batch import Group
 from heedful.config import Budget, Training
+from heedful.errors import Stopped
 from heedful.learner import Learner
 from heedful.method import Method, TermSpec
 from heedful.models import Policy
@@ -78,11 +79,12 @@ class _Loop:
             groups = list(self.method.targets(self.method.source.collect(round_index)))
             _require_read(self.method.objective, groups)
             limit = self._limit(groups)
+            self.started = time.monotonic()  # tokenising is not training time
             while not limit(self.state):
                 self._step(groups, limit)
-                if stop.requested:
+                if stop:
                     self._save()
-                    raise KeyboardInterrupt
+                    raise Stopped(stop.exit_code)
             self.state.round_index, self.state.index = round_index + 1, 0
         self._evaluate()
         self._save()

@@ -141,3 +141,17 @@ def require_groups(groups: Sequence[Group], text: Text, *, where: str) -> None:
     if not groups:
         lost = "; ".join(f"{reason}: {n}" for reason, n in sorted(text.drops.counts.items())) or "no row matched"
         raise DataError(f"no training row is left ({lost})", where=where, hint="try `heedful data inspect` on the file")
+
+
+def with_line_prefix(tokens: Sequence[int], text: Text, line_prefix: int | None) -> tuple[list[int], list[float]]:
+    """Put a control token at the start and after each token that ends a line, as generation does; and a mask of the tokens' own."""
+    if line_prefix is None:
+        return list(tokens), [1.0] * len(tokens)
+    result, own = [line_prefix], [0.0]
+    for n, token in enumerate(tokens):
+        result.append(token)
+        own.append(1.0)
+        if n + 1 < len(tokens) and text.decode([token]).endswith("\n"):
+            result.append(line_prefix)
+            own.append(0.0)
+    return result, own

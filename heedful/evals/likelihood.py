@@ -33,44 +33,51 @@ class TokenReading:
 
 @torch.no_grad()
 def read_tokens(
-    policy: Policy, groups: Sequence[Group], *, banned: Sequence[int] = (), reference: Policy | None = None
+    policy: Policy,
+    groups: Sequence[Group],
+    *,
+    banned: Sequence[int] = (),
+    reference: tuple[Policy, Sequence[Group]] | None = None,
 ) -> list[TokenReading]:
     """Read the tokens with a stream that is not 0, one reading per group in the order given (groups of one response).
 
     Args:
         banned: token ids taken out of both vocabularies.
-        reference: KL(policy || reference) is read where given; it must share the vocabulary.
+        reference: another model and the same tokens as it should see them (without control tokens, say); gives
+            KL(policy || reference) at each read token, over the whole vocabulary but `banned`.
     """
     policy.eval()
     place = {id(group): n for n, group in enumerate(groups)}
     readings: dict[int, TokenReading] = {}
     for part in micro_batches(groups, MICRO_TOKENS):
-        for group, reading in zip(part, _read_part(policy, part, banned, reference)):
-            readings[place[id(group)]] = reading
+        order = [place[id(group)] for group in part]
+        other = (reference[0], [reference[1][n] for n in order]) if reference else None
+        readings |= zip(order, _read_part(policy, part, banned, other))
     return [readings[n] for n in range(len(groups))]
 
 
 def _read_part(
-    policy: Policy, part: Sequence[Group], banned: Sequence[int], reference: Policy | None
+    policy: Policy, part: Sequence[Group], banned: Sequence[int], reference: tuple[Policy, Sequence[Group]] | None
 ) -> Iterator[TokenReading]:
-    batch = collate(part, tree=False).to(policy.lm.device)
-    index, unique, inverse = predictors(batch)
-    log_probs = _log_probs(policy, batch, unique, banned)
-    labels = batch.tokens.flatten()[index]
-    logp = log_probs[inverse, labels]
-    hit = log_probs.argmax(-1)[inverse] == labels
+    log_probs, labels, owner = _log_probs(policy, part, banned)
+    logp = log_probs.gather(1, labels[:, None]).squeeze(1)
+    hit = log_probs.argmax(-1) == labels
     kl = torch.zeros(0)
     if reference is not None:
-        other = _log_probs(reference, batch, unique, banned)
-        kl = (log_probs.exp() * (log_probs - other).nan_to_num(nan=0.0)).sum(-1)[inverse]
-    owner = batch.response.flatten()[index]
+        other, other_labels, _ = _log_probs(*reference, banned)
+        assert torch.equal(labels, other_labels), "the reference must read the same tokens"
+        kl = (log_probs.exp() * (log_probs - other).nan_to_num(nan=0.0)).sum(-1)
     for n in range(len(part)):
         mine = owner == n
         yield TokenReading(logp[mine], hit[mine], kl[mine] if len(kl) else kl)
 
 
-def _log_probs(policy: Policy, batch, unique: Tensor, banned: Sequence[int]) -> Tensor:
+def _log_probs(policy: Policy, part: Sequence[Group], banned: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """[M, V] log-probabilities that predict the read tokens, [M] the tokens, [M] their response."""
+    batch = collate(part, tree=False).to(policy.lm.device)
+    index, unique, inverse = predictors(batch)
     logits = policy.logits(policy.hidden(batch).flatten(0, 1).index_select(0, unique)).float()
     if banned:
         logits[:, list(banned)] = -torch.inf
-    return logits.log_softmax(-1)
+    chosen = logits.log_softmax(-1).index_select(0, inverse)
+    return chosen, batch.tokens.flatten()[index], batch.response.flatten()[index]

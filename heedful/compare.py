@@ -1,0 +1,191 @@
+"""Every method on the same task at the same budget: one row each, whatever happens to the others."""
+
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from heedful.checkpoint import load_info
+from heedful.config import Strict, unknown
+from heedful.errors import ConfigError, HeedfulError, Stopped
+from heedful.evals.summary import compare_pairs, measure, summarize
+from heedful.methods import METHODS
+from heedful.results import Ledger, Metric, Results, Row, write
+from heedful.disk import read_lines, write_lines
+from heedful.runs import Run
+from heedful.tasks import Evaluation, Reference, Subject, Task
+from heedful.training import train
+
+Say = Callable[[Mapping[str, Any]], None]
+
+
+class Budget(Strict):
+    """What each method may spend: tokens or seconds of training, and how many labelled records it sees."""
+
+    tokens: int | None = None
+    seconds: float | None = None
+    labels: int | None = None
+
+
+def compare(
+    task: Task,
+    *,
+    methods: Sequence[str],
+    out: str | Path,
+    seeds: Sequence[int] = (0,),
+    budget: Mapping[str, float] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    command: Sequence[str] | None = None,
+    progress: Say | None = None,
+) -> Results:
+    """Measure the task's references, then train and measure each method with each seed.
+
+    results.json is written after every row, so that an interrupted comparison loses one row at most; a method that fails is a row
+    with its error. With `resume`, finished rows are kept and an unfinished training goes on from its newest checkpoint.
+
+    Args:
+        budget: as `Budget`; the same for every method.
+        settings: laid over the task's recipe of every method.
+    """
+    for name in methods:
+        if name not in METHODS:
+            raise unknown(name, "method", list(METHODS), where="--methods")
+    limits = Budget.model_validate(dict(budget or {}))
+    config = {"task": task.name, "methods": list(methods), "seeds": list(seeds), "budget": limits.model_dump()}
+    config |= {"settings": dict(settings or {}), "describe": dict(task.describe())}
+    run = Run.start(out, command=command or sys.argv, config=config, seed=seeds[0], resume=resume)
+    with run.lock():
+        return _Comparison(task, run, limits, dict(settings or {}), progress or (lambda event: None)).go(methods, seeds)
+
+
+class _Comparison:
+    def __init__(self, task: Task, run: Run, budget: Budget, settings: Mapping[str, Any], say: Say):
+        self.task, self.run, self.budget, self.settings, self.say = task, run, budget, settings, say
+        self.results = Results(schema_version=1, task=task.name, base=str(task.base), budget=_given(budget))
+
+    def go(self, methods: Sequence[str], seeds: Sequence[int]) -> Results:
+        self.results = self.results.model_copy(update={"seeds": list(seeds)})
+        references = list(self.task.references())
+        self.num_rows = (len(references) + len(methods)) * len(seeds)
+        for seed in seeds:
+            for reference in references:
+                self._row(_reference_row(reference, seed), lambda row, r=reference, s=seed: self._refer(row, r, s))
+            for name in methods:
+                row = Row(method=name, tier=1, seed=seed)
+                self._row(row, lambda row, n=name, s=seed: self._train(row, n, s))
+        self.results, problems = summarize(self.results, self.run.path)
+        if primary := self.results.primary:
+            self.results, more = compare_pairs(self.results, self.run.path, primary)
+            problems += more
+        write(self.run.path, self.results)
+        self.run.finish(problems=problems)
+        return self.results
+
+    def _row(self, row: Row, work: Callable[[Row], Row]) -> None:
+        """One row: from disk where it is finished, else made now; a failure is a row too."""
+        done = self._finished(row)
+        if done is None:
+            self.say({"row": row.name, "stage": "start", "number": len(self.results.rows) + 1, "of": self.num_rows})
+            try:
+                done = work(row)
+            except Stopped:
+                raise
+            except (HeedfulError, RuntimeError, ValueError, MemoryError) as error:
+                trace = self.run.path / "errors" / f"{row.name}.txt"
+                trace.parent.mkdir(exist_ok=True)
+                trace.write_text(traceback.format_exc(), encoding="utf-8")
+                done = row.model_copy(update={"status": "failed", "error": f"{type(error).__name__}: {error}"})
+            write_lines(self._row_path(row), [done.model_dump()])
+        self.results = self.results.model_copy(update={"rows": [*self.results.rows, done]})
+        write(self.run.path, self.results)
+        self.say({"row": row.name, "stage": "done", "result": done})
+
+    def _finished(self, row: Row) -> Row | None:
+        path = self._row_path(row)
+        if not path.exists():
+            return None
+        found = Row.model_validate(read_lines(path)[0])
+        return found if found.is_measured else None
+
+    def _row_path(self, row: Row) -> Path:
+        return self.run.path / "rows" / f"{row.name}.jsonl"
+
+    def _refer(self, row: Row, reference: Reference, seed: int) -> Row:
+        return self._measure(row, reference.subject, seed, Ledger())
+
+    def _train(self, row: Row, name: str, seed: int) -> Row:
+        feedback = self.task.feedback(name)[: self.budget.labels]
+        recipe = dict(self.task.settings(name)) | self.settings | {"seed": seed, "budget": self._training_budget()}
+        folder = f"methods/{row.name}"
+        trained = train(
+            name,
+            model=self.task.base,
+            feedback=feedback,
+            out=self.run.path / folder,
+            settings=recipe,
+            resume=True,
+            progress=lambda event: self.say({"row": row.name, "stage": "train", **event}),
+        )
+        cost = trained.manifest["ledger"]
+        ledger = Ledger(
+            labels=sum(len(record.responses) for record in feedback),
+            train_tokens=cost["train_tokens"],
+            flops=cost["flops"],
+            seconds=cost["seconds"],
+            peak_memory_bytes=cost["peak_memory"],
+        )
+        subject = Subject(trained.model_path, **_inference(trained.model_path))
+        return self._measure(row.model_copy(update={"run": folder}), subject, seed, ledger)
+
+    def _training_budget(self) -> dict[str, float]:
+        given = {name: value for name, value in _given(self.budget).items() if name != "labels"}
+        if len(given) > 1:
+            raise ConfigError("a comparison has one budget of training", where="--budget", allowed="tokens or seconds")
+        return given
+
+    def _measure(self, row: Row, subject: Subject, seed: int, ledger: Ledger) -> Row:
+        started = time.monotonic()
+        found = self.task.evaluate(
+            subject, seed=seed, progress=lambda stage: self.say({"row": row.name, "stage": stage})
+        )
+        values = [{"id": id, "seed": seed, **metrics} for id, metrics in found.per_prompt.items()]
+        write_lines(self.run.path / "eval" / f"{row.name}.jsonl", values)
+        write_lines(self.run.path / "samples" / f"{row.name}.jsonl", found.samples)
+        self.run.read_test("test", row=row.name, prompts=len(found.samples))
+        update: dict[str, Any] = {
+            "metrics": _metrics(self.task, found),
+            "per_prompt": f"eval/{row.name}.jsonl",
+            "ledger": ledger.model_copy(
+                update=found.ledger | ({} if ledger.seconds else {"seconds": time.monotonic() - started})
+            ),
+        }
+        if found.degenerate:
+            update |= {"status": "degenerate", "error": found.degenerate}
+        return row.model_copy(update=update)
+
+
+def _metrics(task: Task, found: Evaluation) -> dict[str, Metric]:
+    metrics = {}
+    for name, kind in task.metrics.items():
+        values = {id: row[name] for id, row in found.per_prompt.items() if row.get(name) is not None}
+        if values:
+            metrics[name] = measure(values, unit=kind.unit, direction=kind.direction)
+        elif name in found.totals:
+            metrics[name] = Metric(value=found.totals[name], unit=kind.unit, direction=kind.direction)
+    return metrics
+
+
+def _inference(model: Path) -> dict[str, Any]:
+    info = load_info(model)
+    return {"prefix": info["prefix"], "line_prefix": info["line_prefix"], "suppress": info["suppress"]}
+
+
+def _reference_row(reference: Reference, seed: int) -> Row:
+    return Row(method=reference.method, variant=reference.variant, tier=reference.tier, seed=seed)
+
+
+def _given(budget: Budget) -> dict[str, Any]:
+    return {name: value for name, value in budget if value is not None}

@@ -1,0 +1,86 @@
+"""What a comparison runs on: feedback for each method, references, and an evaluation."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from heedful.records import Feedback
+
+Direction = Literal["higher", "lower", "none"]
+PerPrompt = Mapping[str, Mapping[str, Any]]  # prompt or document id -> metric -> number, or [numerator, denominator]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model and how to ask it.
+
+    Attributes:
+        prefix, line_prefix, suppress: as in heedful.json: ids after the root, an id before each line, ids never drawn.
+        num_samples: more than 1 takes the best of so many by the gold scorer.
+    """
+
+    model: str | Path
+    prefix: Sequence[int] = ()
+    line_prefix: int | None = None
+    suppress: Sequence[int] = ()
+    num_samples: int = 1
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A row that needs no training."""
+
+    method: str
+    variant: str
+    tier: int | None
+    subject: Subject
+
+
+@dataclass(frozen=True)
+class MetricKind:
+    """Unit of a metric, and which way is better."""
+
+    unit: str
+    direction: Direction
+
+
+@dataclass
+class Evaluation:
+    """What was measured of one subject with one seed.
+
+    Attributes:
+        per_prompt: values by prompt or document id.
+        totals: metrics that are one number for all prompts (guards over all responses).
+        degenerate: why the row must not be ranked, or nothing.
+        ledger: sampled_tokens and scorer_calls.
+    """
+
+    per_prompt: dict[str, dict[str, Any]] = field(default_factory=dict)
+    totals: dict[str, float] = field(default_factory=dict)
+    samples: list[dict[str, Any]] = field(default_factory=list)
+    degenerate: str = ""
+    ledger: dict[str, Any] = field(default_factory=dict)
+
+
+class Task(Protocol):
+    """A comparison's subject matter."""
+
+    name: str
+    base: str | Path
+    metrics: Mapping[str, MetricKind]
+
+    def feedback(self, method: str) -> Sequence[Feedback]:
+        """What the method learns from."""
+
+    def settings(self, method: str) -> Mapping[str, Any]:
+        """The recipe of the method on this task."""
+
+    def references(self) -> Sequence[Reference]:
+        """The untrained rows, the base first."""
+
+    def evaluate(self, subject: Subject, *, seed: int, progress: Callable[[str], None] | None = None) -> Evaluation:
+        """Measure a subject on the test split; the base is measured first and the others against it."""
+
+    def describe(self) -> Mapping[str, Any]:
+        """Data files and their sha256, for the manifest."""

@@ -1,0 +1,239 @@
+"""The embedded task: write clean Python, learned from every kind of feedback, judged by pycodestyle."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from heedful.config import read_yaml
+from heedful.errors import RunError
+from heedful.evals.capability import likelihood_of_documents
+from heedful.evals.kl import kl_per_response
+from heedful.models import Policy, load, load_tokenizer
+from heedful.records import Feedback, Response, Segment
+from heedful.sampling import Sampling, best_of_n, generate
+from heedful.scorers import Item, score_all
+from heedful.scorers.pep8 import PEP8Chars, PEP8Lines
+from heedful.scorers.reading import cut_at_last_logical_line, split_rows
+from heedful.tasks import Evaluation, MetricKind, Reference, Subject
+from heedful.tasks.pep8.assets import ASSETS, read
+from heedful.tasks.pep8.guards import ShapeDistance, bigrams, guard, is_degenerate, shape_distance, summarise
+from heedful.text import Text
+
+RESPONSE_TOKENS = 128
+BEST_OF = 16
+MAX_LENGTH = 512  # of the rows the base was trained on
+SAMPLING = {"temperature": 0.7, "top_p": 0.9}  # Korbak et al. 2023, released code
+RECIPES = Path(__file__).parents[2] / "recipes" / "pep8"
+LINE_SCORED = ("mle", "filtering", "conditional", "unlikelihood", "rwr", "awr")
+
+
+class PEP8:
+    """Prompts, feedback and evaluation of the embedded task.
+
+    Args:
+        split: "test" for results, "selection" for choosing settings.
+        base, conditional_base: model folders; those that ship by default.
+        num_prompts: evaluate on the first so many prompts only.
+    """
+
+    name = "pep8"
+    metrics: Mapping[str, MetricKind] = {
+        "gold": MetricKind("score", "higher"),
+        "clean_share": MetricKind("share", "higher"),
+        "pep8_chars": MetricKind("findings per 100 characters, negative", "higher"),
+        "bits_per_byte_clean": MetricKind("bits", "lower"),
+        "bits_per_byte_dirty": MetricKind("bits", "lower"),
+        "name_accuracy": MetricKind("share", "higher"),
+        "compiles_share": MetricKind("share", "higher"),
+        "kl_to_base": MetricKind("nats per response", "lower"),
+        "length": MetricKind("characters", "none"),
+        "counted_lines": MetricKind("lines", "none"),
+        "comment_share": MetricKind("share", "none"),
+        "distinct_3": MetricKind("share", "none"),
+        "copy_rate": MetricKind("share", "none"),
+        "line_length": MetricKind("characters", "none"),
+        "ast_distance": MetricKind("bits", "lower"),
+        "crashes": MetricKind("responses", "lower"),
+    }
+
+    def __init__(
+        self,
+        *,
+        split: str = "test",
+        base: str | Path = ASSETS / "base",
+        conditional_base: str | Path = ASSETS / "base_conditional",
+        num_prompts: int | None = None,
+    ):
+        self.split, self.base, self.conditional_base = split, base, conditional_base
+        self.prompts = [row for row in read("prompts") if row["split"] == split][:num_prompts]
+        self.documents = read("heldout")
+        self._base_shape: ShapeDistance | None = None
+
+    # What methods learn from
+
+    def feedback(self, method: str) -> Sequence[Feedback]:
+        """Scored lines for the pretraining objectives, clean-author bodies for SFT."""
+        if method in LINE_SCORED:
+            return [line_scored(row) for row in read("corpus")]
+        return [demonstration(row) for row in read("demonstrations")]
+
+    def settings(self, method: str) -> Mapping[str, Any]:
+        """The task's recipe: common settings and the method's own."""
+        common, path = read_yaml(RECIPES / "common.yaml"), RECIPES / f"{method}.yaml"
+        return common | (read_yaml(path) if path.exists() else {})
+
+    def describe(self) -> Mapping[str, Any]:
+        """The sha256 of each file that ships."""
+        return {
+            "split": self.split,
+            "prompts": len(self.prompts),
+            "sampling": SAMPLING | {"max_tokens": RESPONSE_TOKENS},
+        }
+
+    # What is measured
+
+    @cached_property
+    def text(self) -> Text:
+        """The task's tokenizer."""
+        return Text(load_tokenizer(ASSETS / "tokenizer"), max_length=1024)
+
+    @cached_property
+    def base_policy(self) -> Policy:
+        """The base, for KL."""
+        return load(self.base)
+
+    def references(self) -> Sequence[Reference]:
+        """The base, the conditionally pretrained base in three readings, and best-of-n of the base under the gold score."""
+        good, bad = self.text.good_id, self.text.bad_id
+        suppress = (good, bad)
+        rows = [
+            Reference("base", "", None, Subject(self.base, suppress=suppress)),
+            Reference("best_of_n", f"n{BEST_OF}", 3, Subject(self.base, suppress=suppress, num_samples=BEST_OF)),
+        ]
+        rows += [
+            Reference(
+                "conditional_base", variant, None, Subject(self.conditional_base, line_prefix=token, suppress=suppress)
+            )
+            for variant, token in (("good", good), ("bad", bad), ("none", None))
+        ]
+        return rows
+
+    def evaluate(self, subject: Subject, *, seed: int, progress: Callable[[str], None] | None = None) -> Evaluation:
+        """Sample once a prompt, score, and read held-out text."""
+        policy = load(subject.model)
+        say = progress or (lambda message: None)
+        say("sampling")
+        found, samples = self._sample(policy, subject, seed)
+        say("scoring")
+        self._score(found)
+        say("reading held-out text")
+        self._read(policy, subject, found, samples)
+        self._guard(found)
+        return found
+
+    def _sample(self, policy: Policy, subject: Subject, seed: int) -> tuple[Evaluation, list]:
+        settings = Sampling(
+            max_tokens=RESPONSE_TOKENS,
+            stop_at_eos=False,
+            banned=tuple(subject.suppress),
+            line_prefix=subject.line_prefix,
+            **SAMPLING,
+        )
+        prompts = [self._encode(row["prompt"], subject) for row in self.prompts]
+        drawn = generate(policy.lm, self.text, prompts, settings, k=subject.num_samples, seed=seed)
+        texts = [
+            [cut_at_last_logical_line(row["prompt"], sample.text) for sample in several]
+            for row, several in zip(self.prompts, drawn)
+        ]
+        golds = self._gold(texts)
+        chosen = best_of_n(drawn, golds)
+        found = Evaluation()
+        for row, several, cut, scores, sample in zip(self.prompts, drawn, texts, golds, chosen):
+            index = several.index(sample)
+            found.per_prompt[row["id"]] = {"gold": scores[index]}
+            found.samples.append(
+                {"prompt_id": row["id"], "prompt": row["prompt"], "response": cut[index], "gold": scores[index]}
+            )
+        calls = sum(map(len, texts))
+        found.ledger = {"sampled_tokens": calls * RESPONSE_TOKENS}
+        if subject.num_samples > 1:
+            found.ledger["scorer_calls"] = {"pep8_lines": calls}
+        return found, chosen
+
+    def _gold(self, texts: Sequence[Sequence[str]]) -> list[list[float]]:
+        items = [
+            Item(row["prompt"], text, id=row["id"]) for row, several in zip(self.prompts, texts) for text in several
+        ]
+        scores = iter(score_all(PEP8Lines(), items))
+        return [[next(scores).value for _ in several] for several in texts]
+
+    def _score(self, found: Evaluation) -> None:
+        items = [Item(s["prompt"], s["response"], id=s["prompt_id"]) for s in found.samples]
+        for sample, chars in zip(found.samples, score_all(PEP8Chars(), items)):
+            values = found.per_prompt[sample["prompt_id"]]
+            one = guard(sample["prompt"], sample["response"])
+            values["clean_share"] = float(values["gold"] == 0)
+            values["pep8_chars"] = [-100 * chars.count, chars.length] if chars.length else None
+            values["compiles_share"] = float(one.compiles)
+            values["length"] = len(sample["response"])
+            values |= {
+                name: getattr(one, name)
+                for name in ("counted_lines", "comment_share", "distinct_3", "copy_rate", "line_length")
+            }
+
+    def _read(self, policy: Policy, subject: Subject, found: Evaluation, samples: Sequence) -> None:
+        banned = tuple(id for id in (self.text.good_id, self.text.bad_id) if id is not None)
+        readings = likelihood_of_documents(policy, self.text, self.documents, subject.line_prefix, banned)
+        for document, (bits, size, hits, names) in zip(self.documents, readings):
+            style = document["style"]
+            values: dict[str, Any] = {f"bits_per_byte_{style}": [bits, size]}
+            if style == "clean" and names:
+                values["name_accuracy"] = [hits, names]
+            found.per_prompt[document["id"]] = values
+        mine = [self._encode(row["prompt"], subject) for row in self.prompts]
+        theirs = [self.text.encode_prompt(row["prompt"]) for row in self.prompts]
+        kl = kl_per_response(
+            (policy, mine), (self.base_policy, theirs), self.text, samples, subject.line_prefix, banned
+        )
+        for row, value in zip(self.prompts, kl):
+            found.per_prompt[row["id"]]["kl_to_base"] = value
+
+    def _guard(self, found: Evaluation) -> None:
+        shape = shape_distance([bigrams(s["prompt"], s["response"]) for s in found.samples], self._real_shape)
+        summary = summarise((s["prompt"], s["response"]) for s in found.samples)
+        found.totals = {"ast_distance": shape.value, "crashes": summary["crashes"]}
+        self._base_shape = self._base_shape or shape
+        if is_degenerate(shape, self._base_shape):
+            found.degenerate = (
+                f"its code is {shape.value:.3f} bits from real code in shape, the base's {self._base_shape.value:.3f}"
+            )
+
+    @cached_property
+    def _real_shape(self) -> Counter:
+        return sum((bigrams(row["prompt"], row["body"]) for row in self.prompts), Counter())
+
+    def _encode(self, prompt: str, subject: Subject) -> list[int]:
+        return [*self.text.encode_prompt(prompt, line_prefix=subject.line_prefix), *subject.prefix]
+
+
+def line_scored(row: Mapping[str, Any]) -> Feedback:
+    """A document whose segments are its lines, each with minus its findings per character."""
+    parts = [
+        Segment(line, 0.0 - count / len(line))
+        for line, count in zip(split_rows(row["text"]), row["findings"], strict=True)
+    ]
+    return Feedback(prompt="", responses=(Response(row["text"], segments=tuple(parts)),), id=row["id"], source="pep8")
+
+
+def demonstration(row: Mapping[str, Any]) -> Feedback:
+    """A prompt and what a clean author wrote next, cut like any response."""
+    response = Response(row["response"], demonstration=True, truncated=True)
+    return Feedback(prompt=row["prompt"], responses=(response,), id=row["id"], source="pep8")
+
+
+def require_base(path: Path) -> None:
+    """Stop where the base model is not installed."""
+    if not (path / "config.json").is_file():
+        raise RunError("the embedded base model is missing", where=str(path), hint="install heedful again")
