@@ -78,9 +78,7 @@ class WinRate:
     n: int
 
 
-def mean_interval(
-    values: Values, *, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
-) -> Interval:
+def mean_interval(values: Values, *, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0) -> Interval:
     """The mean (or rate) of one method with its interval. The same seed gives the same interval, always."""
     x, y = _grids(values, _keys(values))
     return _interval(lambda seeds, prompts: _rate(x, y, seeds, prompts), x.shape, resamples, level, seed)
@@ -164,9 +162,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected.tolist()
 
 
-def _interval(
-    statistic: Callable, shape: tuple[int, int], resamples: int, level: float, seed: int
-) -> Interval:
+def _interval(statistic: Callable, shape: tuple[int, int], resamples: int, level: float, seed: int) -> Interval:
     """Resample what there is more than one of; `statistic` maps [R, S] and [R, P] weights to [R] numbers."""
     num_seeds, num_prompts = shape
     over: Literal["prompts", "seeds"] = "seeds" if num_seeds > 1 else "prompts"
@@ -230,9 +226,7 @@ def _common_keys(a: Values, b: Values) -> tuple[list[int], list[str]]:
     ours, theirs = ({key for key in values if key[0] in seeds} for values in (a, b))
     if ours != theirs:
         seed, prompt = min(ours ^ theirs)
-        raise DataError(
-            f"only one of the two has prompt {prompt!r} under seed {seed}", allowed="the same prompts"
-        )
+        raise DataError(f"only one of the two has prompt {prompt!r} under seed {seed}", allowed="the same prompts")
     return _keys({key: a[key] for key in ours})
 
 
@@ -262,8 +256,6 @@ def _pair(value: Value, key: Key) -> tuple[float, float]:
     """(numerator, denominator) of a value; a plain number counts once."""
     if isinstance(value, Real):
         return float(value), 1.0
-    if len(value) != 2:
-        raise DataError(
-            f"value {value!r} for prompt {key[1]!r}", allowed="a number or (numerator, denominator)"
-        )
+    if isinstance(value, str) or len(value) != 2:
+        raise DataError(f"value {value!r} for prompt {key[1]!r}", allowed="a number or (numerator, denominator)")
     return float(value[0]), float(value[1])
