@@ -10,12 +10,15 @@ between statements move: `ast.dump` of the text stays the same (the builder chec
 """
 
 import io
+import itertools
 import keyword
 import random
 import token
 import tokenize
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+
+Position = tuple[int, int]  # row from 1, column from 0
 
 MAX_COLUMNS = 79  # pycodestyle's default; two statements are never joined into a longer line
 CLEAN_SHARE = 0.25  # of authors
@@ -30,6 +33,7 @@ INFIX_KEYWORDS = frozenset({"and", "or", "in", "is", "if", "else", "for", "as", 
 SINGLETONS = frozenset({"None", "True", "False"})
 BODY_KEYWORDS = frozenset({"if", "elif", "else", "for", "while", "try", "except", "finally", "with", "class"})
 COMPOUND_KEYWORDS = BODY_KEYWORDS | {"def", "async", "@"}
+SOFT_KEYWORDS = frozenset({"match", "case"})
 DEFINITIONS = frozenset({"def", "class", "async", "@"})
 
 
@@ -58,8 +62,9 @@ class Line:
 
     @property
     def is_header(self) -> bool:
-        """Opens a block below it, or may not share its line with another statement."""
-        return self.words[0] in COMPOUND_KEYWORDS or self.words[-1] == ":"
+        """Opens a block, below it or on its own line."""
+        is_case = self.words[0] in SOFT_KEYWORDS and any(w == ":" and not n for w, n in zip(self.words, self.levels))
+        return self.words[0] in COMPOUND_KEYWORDS or self.words[-1] == ":" or is_case
 
     @property
     def is_one_row(self) -> bool:
@@ -142,10 +147,15 @@ class Spacing:
     """Where a spacing habit applies, and its manners: the gaps before and after the word, None to leave one alone."""
 
     is_place: Callable[[Line, int], bool]
-    manners: dict[str, tuple[str | None, str | None]]
+    manners: Mapping[str, tuple[str | None, str | None]]
 
 
-_LOPSIDED = {"left": ("", " "), "right": (" ", ""), "wide_left": ("  ", " "), "wide_right": (" ", "  ")}
+_LOPSIDED: dict[str, tuple[str | None, str | None]] = {
+    "left": ("", " "),
+    "right": (" ", ""),
+    "wide_left": ("  ", " "),
+    "wide_right": (" ", "  "),
+}
 
 SPACING = {
     "assign": Spacing(_binary(ASSIGNMENTS, level=0), {"tight": ("", ""), **_LOPSIDED}),  # E225, E221, E222
@@ -222,10 +232,10 @@ def restyle(text: str, author: Author, rng: random.Random) -> str:
 
 
 def read_lines(text: str) -> Iterator[Line]:
-    """Split Python source into logical lines whose pieces, put together again, are the source."""
-    starts = _line_offsets(text)
+    """Split Python source without comments into logical lines; `"".join` of their pieces is the source again."""
+    offsets = line_offsets(text)
     columns, blanks, position, line = [0], 0, 0, None
-    for kind, word, start, end in _words(text):
+    for kind, word, start, end in _words(text, offsets):
         if kind == token.INDENT:
             columns.append(end[1])
         elif kind == token.DEDENT:
@@ -236,12 +246,11 @@ def read_lines(text: str) -> Iterator[Line]:
             yield line
             line, blanks = None, 0
         elif kind not in (token.NL, token.NEWLINE, token.ENDMARKER):
-            offset = starts[start[0] - 1] + start[1]
+            begin = offsets[start[0] - 1] + start[1]
             if line is None:
-                line = Line(len(columns) - 1, columns[-1], blanks, [], [], [])
-                position = offset
-            _append(line, text[position:offset], word)
-            position = starts[end[0] - 1] + end[1]
+                line, position = Line(len(columns) - 1, columns[-1], blanks, [], [], []), begin
+            _append(line, text[position:begin], word)
+            position = offsets[end[0] - 1] + end[1]
 
 
 def _append(line: Line, gap: str, word: str) -> None:
@@ -251,31 +260,25 @@ def _append(line: Line, gap: str, word: str) -> None:
     line.levels.append(level - (word in ")]}"))
 
 
-def _line_offsets(text: str) -> list[int]:
-    offsets = [0]
-    for row in io.StringIO(text, newline=""):
-        offsets.append(offsets[-1] + len(row))
-    return offsets
+def line_offsets(text: str) -> list[int]:
+    """Where each row of `text` begins, and after them its length: what turns a token's position into an index."""
+    return [0, *itertools.accumulate(map(len, io.StringIO(text, newline="")))]
 
 
-def _words(text: str) -> Iterator[tuple[int, str, tuple[int, int], tuple[int, int]]]:
+def _words(text: str, offsets: Sequence[int]) -> Iterator[tuple[int, str, Position, Position]]:
     """The tokens of `text` without comments, an f-string as one token (Python 3.12 takes them apart)."""
     f_start, f_end = getattr(token, "FSTRING_START", -1), getattr(token, "FSTRING_END", -1)
-    open_at: list[tuple[int, int]] = []
+    open_at: list[Position] = []
     for found in tokenize.generate_tokens(io.StringIO(text, newline="").readline):
         if found.type == f_start:
             open_at.append(found.start)
         elif found.type == f_end:
             start = open_at.pop()
             if not open_at:
-                yield token.STRING, _between(text, start, found.end), start, found.end
+                begin, end = (offsets[row - 1] + column for row, column in (start, found.end))
+                yield token.STRING, text[begin:end], start, found.end
         elif not open_at and found.type != token.COMMENT:
             yield found.type, found.string, found.start, found.end
-
-
-def _between(text: str, start: tuple[int, int], end: tuple[int, int]) -> str:
-    starts = _line_offsets(text)
-    return text[starts[start[0] - 1] + start[1] : starts[end[0] - 1] + end[1]]
 
 
 def _write(line: Line, author: Author, rng: random.Random) -> str:
