@@ -108,7 +108,7 @@ def judged_pairs(feedback: Feedback) -> tuple[Comparison, ...]:
         return feedback.comparisons
     values = [_standing(response) for response in feedback.responses]
     for kind in range(3):
-        known = [(index, value[kind]) for index, value in enumerate(values) if value[kind] is not None]
+        known = [(index, number) for index, value in enumerate(values) if (number := value[kind]) is not None]
         if len(known) > 1:
             pairs = [_compare(*a, *b) for a, b in combinations(known, 2)]
             return tuple(pair for pair in pairs if pair.strength or kind < 2)

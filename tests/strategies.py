@@ -4,13 +4,13 @@ from hypothesis import strategies as st
 
 from heedful.records import Comparison, Feedback, Message, Response, Score, Segment
 
-TEXT = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), max_size=20)
+TEXT = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), max_size=8)
 FILLED = TEXT.filter(bool)
 NUMBER = st.floats(allow_nan=False, allow_infinity=False)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**30), 10**30) | NUMBER | TEXT,
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(TEXT, inner, max_size=2),
-    max_leaves=4,
+    max_leaves=2,
 )
 MESSAGE = st.builds(Message, st.sampled_from(["system", "user", "assistant", "tool"]), TEXT)
 PROMPT = TEXT | st.lists(MESSAGE, min_size=1, max_size=3).map(tuple)

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from strategies import records
 
 from heedful.errors import DataError
@@ -40,6 +40,7 @@ def feedback(*responses, **fields) -> Feedback:
     return from_json(answers(*responses, **fields))
 
 
+@settings(max_examples=30, deadline=None)
 @given(records())
 def test_every_record_survives_a_round_trip_through_json_text(record):
     assert from_json(json.loads(json.dumps(to_json(record)))) == record
