@@ -53,7 +53,7 @@ class Metric(_Finite):
     value: float
     low: float | None = None
     high: float | None = None
-    n: int = Field(0, ge=0)  # prompts or documents behind it
+    n: int = Field(default=0, ge=0)  # prompts or documents behind it
     unit: str = ""
     direction: Literal["higher", "lower", "none"] = "none"  # which is better
 
@@ -61,14 +61,14 @@ class Metric(_Finite):
 class Ledger(_Finite):
     """What a row cost. Totals include prerequisites, whose share is repeated apart."""
 
-    labels: int = Field(0, ge=0)
-    train_tokens: int = Field(0, ge=0)  # through forward and backward, a shared prompt once
-    frozen_tokens: int = Field(0, ge=0)  # forward only: reference and old log-probabilities, rewards
-    sampled_tokens: int = Field(0, ge=0)
+    labels: int = Field(default=0, ge=0)
+    train_tokens: int = Field(default=0, ge=0)  # through forward and backward, a shared prompt once
+    frozen_tokens: int = Field(default=0, ge=0)  # forward only: reference and old log-probabilities, rewards
+    sampled_tokens: int = Field(default=0, ge=0)
     scorer_calls: dict[str, int] = Field(default_factory=dict)
-    flops: float = Field(0.0, ge=0)
-    seconds: float = Field(0.0, ge=0)
-    peak_memory_bytes: int = Field(0, ge=0)
+    flops: float = Field(default=0.0, ge=0)
+    seconds: float = Field(default=0.0, ge=0)
+    peak_memory_bytes: int = Field(default=0, ge=0)
     prerequisites: dict[str, "Ledger"] = Field(default_factory=dict)  # by name, e.g. reward_model
 
     @property
@@ -175,7 +175,7 @@ class Summary(_Finite):
 class Results(_Finite):
     """All of results.json."""
 
-    schema_version: Literal[1] = Field(1, alias="schema")
+    schema_version: Literal[1] = Field(default=1, alias="schema")
     task: str
     base: str  # the untouched model: path or name
     budget: dict[str, float | int | str] = Field(default_factory=dict)

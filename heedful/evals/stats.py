@@ -130,8 +130,8 @@ def win_rate(
     low, high = interval.low, interval.high
     if len(keys[0]) == 1 or low is None or high is None or low == high:
         low, high = wilson(interval.mean, len(keys[1]), level=level)
-    shares = [float((sign == outcome).mean()) for outcome in (1, 0, -1)]
-    return WinRate(*shares, low=low, high=high, n=sign.size)
+    win, tie, loss = (float((sign == outcome).mean()) for outcome in (1, 0, -1))
+    return WinRate(win, tie, loss, low, high, sign.size)
 
 
 def wilson(share: float, n: int, *, level: float = LEVEL) -> tuple[float, float]:
@@ -254,8 +254,8 @@ def _grids(values: Values, keys: tuple[list[int], list[str]]) -> tuple[np.ndarra
 
 def _pair(value: Value, key: Key) -> tuple[float, float]:
     """(numerator, denominator) of a value; a plain number counts once."""
-    if isinstance(value, Real):
+    if isinstance(value, Real):  # numpy's numbers too
         return float(value), 1.0
-    if isinstance(value, str) or len(value) != 2:
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
         raise DataError(f"value {value!r} for prompt {key[1]!r}", allowed="a number or (numerator, denominator)")
     return float(value[0]), float(value[1])
