@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from heedful.batch import Branch, Group
 from heedful.errors import DataError
-from heedful.records import Feedback, Segment
+from heedful.records import Feedback, Response, Segment
 from heedful.targets.segments import Marked, compile_rows, mean_score, reward_of, threshold_or_median
 from heedful.text import Text, require_groups
 
@@ -17,7 +17,7 @@ def everything(feedback: Sequence[Feedback], *, text: Text) -> list[Group]:
     """All text is trained, whatever was said of it: the targets of MLE."""
     groups: list[Group] = []
     for record in feedback:
-        branches = [_response(text, response.text, response.truncated) for response in record.responses]
+        branches = [_response(text, response) for response in record.responses]
         if record.prompt == "":
             groups += [chunk for branch in branches for chunk in text.chunks(record.id, branch)]
         else:
@@ -32,7 +32,7 @@ def demonstrations(feedback: Sequence[Feedback], *, text: Text) -> list[Group]:
     groups = []
     for record in feedback:
         chosen = record.responses[best_response(record)]
-        branch = _response(text, chosen.text, chosen.truncated)
+        branch = _response(text, chosen)
         if record.prompt == "":
             groups += list(text.chunks(record.id, branch))
         else:
@@ -117,6 +117,9 @@ def _quantile(scores: Sequence[float], quantile: float) -> float:
     return ordered[min(int(quantile * len(ordered)), len(ordered) - 1)]
 
 
-def _response(text: Text, response: str, truncated: bool) -> Branch:
-    tokens = text.encode_response(response, finished=not truncated)
+def _response(text: Text, response: Response) -> Branch:
+    """All of a response is trained. Segments are tokenised apart, so that every method sees the same tokens of a record."""
+    *pieces, last = [segment.text for segment in response.segments] or [response.text]
+    tokens = [id for piece in pieces for id in text.encode(piece)]
+    tokens += text.encode_response(last, finished=not response.truncated)
     return Branch(tokens, {"mask": [1.0] * len(tokens)})
