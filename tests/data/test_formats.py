@@ -323,6 +323,12 @@ def test_without_a_marker_a_prompt_never_ends_inside_a_word():
     assert split_dialogues(["yes", "yesterday"]) == ("", ["yes", "yesterday"])
 
 
+def test_two_different_dialogues_are_dropped_and_counted(load):
+    other = DIALOGUE.replace("Why", "How")
+    file = load(SHAPES["trl preference"], {"chosen": DIALOGUE + " a", "rejected": other + " b"})
+    assert file.dropped == {"dialogues that share no turn of the human": 1}
+
+
 def test_scores_of_one_judge_become_comparisons_with_a_strength(one):
     texts = [DIALOGUE + " a", DIALOGUE + " b"]
     (pair,) = one({"text": texts, "score": [0.5, 1.5]}).comparisons

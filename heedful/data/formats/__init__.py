@@ -56,6 +56,8 @@ FORMATS: tuple[Format, ...] = (
     trl.PROMPT,
 )
 
+USUAL = "columns such as prompt, responses; prompt, completion; prompt, chosen, rejected; messages; text"
+
 # Names that a column of a file in one of the two weakest shapes (a lone `text`, a lone `prompt`) must not nearly have.
 TELLING = ("messages", "completion", "chosen", "rejected", "responses", "conversations", "prompt")
 
@@ -71,12 +73,14 @@ def detect(row: Row, where: str) -> Format:
             if shape in (trl.DOCUMENT, trl.PROMPT):
                 _refuse_misspelt(row, shape, where)
             return shape
-    if "responses" in row or any(difflib.get_close_matches(name, ["responses"], cutoff=0.8) for name in row):
-        strange = next((name for name in row if name not in RECORD), "responses")
-        raise unknown_field(strange, RECORD, where=where)
-    known = "; ".join(dict.fromkeys(shape.columns for shape in FORMATS))
+    if _nearly(row, "responses") and _nearly(row, "prompt"):
+        raise unknown_field(next((name for name in row if name not in RECORD), "responses"), RECORD, where=where)
     columns = ", ".join(f"`{name[:40]}`" for name in list(row)[:12]) or "none"
-    raise DataError(f"no known shape has the columns {columns}", where=where, allowed=known, hint=_map_hint(row))
+    raise DataError(f"no known shape has the columns {columns}", where=where, allowed=USUAL, hint=_map_hint(row))
+
+
+def _nearly(row: Row, name: str) -> bool:
+    return bool(difflib.get_close_matches(name, list(row), n=1, cutoff=0.8))
 
 
 def _refuse_misspelt(row: Row, shape: Format, where: str) -> None:

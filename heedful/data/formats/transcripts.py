@@ -8,8 +8,8 @@ prompt and answer joined are the dialogue again, to the character. Without a mar
 they share, never inside a word. Scores are of one judge for one prompt, so they become comparisons, whose strength
 is their distance; equal ones are ties.
 
-Known defects of hh-rlhf: a few pairs with an empty answer (dropped, counted); answers that go on with a turn of the
-human's (kept as they are; `inspect` counts them); the preferred text always comes first.
+Known defects of hh-rlhf: a few pairs with an empty answer, or of two different dialogues (dropped, counted); answers
+that go on with a turn of the human's (kept as they are; `inspect` counts them); the preferred text always comes first.
 """
 
 import os
@@ -29,6 +29,8 @@ def split_dialogues(texts: Sequence[str]) -> tuple[str, list[str]]:
     """The prompt that the texts share, and what each has after it."""
     common = os.path.commonprefix(list(texts))  # noqa: RUF071  (by character is what is wanted)
     markers = [match.end() for match in ASSISTANT.finditer(common)]
+    if not markers and any(ASSISTANT.search(text) and HUMAN.search(text) for text in texts):
+        raise Unusable("dialogues that share no turn of the human")
     spaces = [match.start() for match in re.finditer(r"\s", common)] if not markers else []
     end = (markers or spaces or [0])[-1]
     return common[:end], [text[end:] for text in texts]
