@@ -3,12 +3,24 @@
 import gzip
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 
 from heedful.data import load_feedback, write_feedback
 from heedful.errors import ConfigError, DataError
-from heedful.records import Comparison, Feedback, Message, Response, Score, Segment
+from heedful.records import (
+    RECORD,
+    RESPONSE,
+    Comparison,
+    Feedback,
+    Message,
+    Response,
+    Score,
+    Segment,
+    from_json,
+    strict_pairs,
+)
 
 GOOD = {"prompt": "p", "responses": [{"text": "a"}]}
 BAD_RANK = {"prompt": "p", "responses": [{"text": "a", "rank": 0}]}
@@ -141,6 +153,13 @@ def test_options_that_make_no_sense_are_refused(file):
     for options in ({"limit": 0}, {"split": "train"}, {"on_bad_row": "ignore"}, {"map": ["prompt"]}):
         with pytest.raises(ConfigError):
             load_feedback(path, **options)
+
+
+def test_the_record_in_the_docs_is_one():
+    page = (Path(__file__).parents[2] / "docs" / "feedback.md").read_text()
+    example = "\n".join(line for line in page.split("## ")[1].splitlines() if line[:4] == "    ")
+    assert strict_pairs(from_json(json.loads(example.strip()))) == [(0, 1)]
+    assert all(f"`{name}`" in page or f".{name}`" in page for name in (*RECORD, *RESPONSE) if name != "responses")
 
 
 def test_a_loaded_file_is_a_sequence(file):

@@ -59,7 +59,7 @@ FORMATS: tuple[Format, ...] = (
 USUAL = "columns such as prompt, responses; prompt, completion; prompt, chosen, rejected; messages; text"
 
 # Names that a column of a file in one of the two weakest shapes (a lone `text`, a lone `prompt`) must not nearly have.
-TELLING = ("messages", "completion", "chosen", "rejected", "responses", "conversations", "prompt")
+TELLING = ("prompt", "messages", "completion", "chosen", "rejected", "responses", "conversations")
 
 
 def detect(row: Row, where: str) -> Format:
@@ -96,7 +96,8 @@ def _refuse_misspelt(row: Row, shape: Format, where: str) -> None:
 
 
 def _map_hint(row: Row) -> str:
-    near = [m for name in row for m in difflib.get_close_matches(name[:60], ["prompt", *TELLING], n=1, cutoff=0.8)]
+    words = [word for word in TELLING if word not in row]
+    near = [word for name in row for word in difflib.get_close_matches(name[:60], words, n=1, cutoff=0.8)]
     return (f"did you mean `{near[0]}`? else " if near else "") + (
         'say what they are with --map, as in --map prompt=question --map "responses[0].text=answer"'
     )
