@@ -23,6 +23,7 @@ TITLES = {
     "copy_rate": "Copied from the prompt",
     "line_length": "Median line length",
     "ast_distance": "AST distance",
+    "crashes": "Scorer crashes",
 }
 SHORT = {
     "bits_per_byte_clean": "Bits/byte, clean",
@@ -40,6 +41,7 @@ GUARDS = (
     "ast_distance",
     "kl_to_base",
     "length",
+    "crashes",
 )
 """What shows that a score was gamed: printed beside it, never optimised."""
 

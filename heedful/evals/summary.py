@@ -18,6 +18,8 @@ from heedful.results import Difference, Metric, Pair, Results, Row, Summary, lab
 BASE = ("base", "")
 EVEN = {"win_rate": 0.5}  # what a base scores against itself, for metrics it is not measured by
 
+NOTHING = (0.0, 0.0)
+
 Method = tuple[str, str]  # (method, variant)
 Table = dict[tuple[int, str], Value]  # values by (seed, prompt id)
 
@@ -147,10 +149,14 @@ class _Evidence:
         return lines
 
     def _columns(self, row: Row, lines: Sequence[Mapping[str, Any]]) -> dict[str, Table]:
-        """The metrics of one row's lines. A column that averages to another value is another quantity: not used."""
+        """The metrics of one row's lines. A column that averages to another value is another quantity: not used.
+
+        A null (a rate of nothing: comments of an empty response) keeps its prompt, and weighs nothing.
+        """
         columns: dict[str, Table] = {}
         for metric, measured in row.metrics.items():
-            table = {(row.seed, str(line["id"])): line[metric] for line in lines if line.get(metric) is not None}
+            table = {(row.seed, str(line["id"])): line[metric] for line in lines if metric in line}
+            table = {key: NOTHING if value is None else value for key, value in table.items()}
             if not table:
                 continue
             try:

@@ -13,7 +13,7 @@ def write_row(folder, method, values, *, seed=0, direction="higher", **fields):
     name = f"{method}-s{seed}.jsonl"
     lines = [{"id": f"p{i}", "seed": seed, "gold": value} for i, value in enumerate(values)]
     (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
-    gold = measure({f"p{i}": value for i, value in enumerate(values)}, direction=direction)
+    gold = measure({f"p{i}": value for i, value in enumerate(values) if value is not None}, direction=direction)
     return Row(method=method, tier=fields.pop("tier", 1), seed=seed, metrics={"gold": gold}, per_prompt=name, **fields)
 
 
@@ -51,6 +51,16 @@ def test_a_rate_keeps_its_ratio_of_sums(tmp_path):
     found, _ = summarize(compare(base, sft), tmp_path)
     assert of(found, "base").mean == pytest.approx(11 / 12)
     assert of(found, "sft").difference_to_base.mean == pytest.approx(6 / 12 - 11 / 12)
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+def test_a_prompt_where_a_metric_does_not_exist_weighs_nothing(tmp_path, seeds):
+    base = write_row(tmp_path, "base", [1.0, 2.0, 3.0], tier=None)
+    rows = [write_row(tmp_path, "sft", [1.5, None, 3.5], seed=seed) for seed in seeds]
+    found, problems = summarize(compare(base, *rows), tmp_path)
+    assert not problems
+    assert of(found, "sft").mean == pytest.approx(2.5)
+    assert of(found, "sft").difference_to_base.mean == pytest.approx(0.5)
 
 
 def test_p_values_are_corrected_for_the_number_of_methods(tmp_path):
