@@ -60,6 +60,9 @@ class _Layer(CacheLayerMixin):
     """
 
     is_sliding = False
+    keys: Tensor
+    values: Tensor
+    forks: _Forks
 
     def __init__(self, prompts: list[Any], width: int, num_rows: int, room: int, is_shared: bool):
         super().__init__()
@@ -92,7 +95,8 @@ class _Layer(CacheLayerMixin):
         self.values[:, :, first : self.num_read] = value_states
         keys, values = self.keys[:, :, : self.num_read], self.values[:, :, : self.num_read]
         if self.is_shared:
-            keys.layer = self  # for _shared_prompt_attention
+            handle: Any = keys
+            handle.layer = self  # for _shared_prompt_attention, which gets no more than keys and values
             return keys, values
         prompt_keys = self.prompt_keys.transpose(2, 3)[self.forks.prompt_of]
         return torch.cat([prompt_keys, keys], 2), torch.cat([self.prompt_values[self.forks.prompt_of], values], 2)
@@ -113,7 +117,7 @@ class _Layer(CacheLayerMixin):
 def _shared_prompt_attention(
     module: nn.Module,
     query: Tensor,
-    key: Tensor,
+    key: Any,
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
@@ -122,8 +126,9 @@ def _shared_prompt_attention(
 ) -> tuple[Tensor, None]:
     """Attention of one new token per row that reads the keys of a shared prompt once for all its rows.
 
-    Same numbers as a copy of the prompt per row. Two threads of a Zen 5, 128 rows, 150 + 64 positions: a third of
-    the time of scaled_dot_product_attention at 4 rows per prompt, three quarters at 1.
+    Same numbers as a copy of the prompt per row. For 128 rows of a 4M-parameter model, prompts of 150 tokens and 128
+    new ones, all of sampling takes 0.92, 0.74 and 0.69 of the CPU time it takes with scaled_dot_product_attention
+    on copies, at 1, 4 and 8 rows per prompt.
     """
     layer, num_rows = key.layer, len(query)
     query = query.reshape(num_rows, key.shape[1], -1, key.shape[3])  # [B, H, queries per key head, D]
@@ -140,7 +145,6 @@ def _shared_prompt_attention(
     return out.reshape(num_rows, 1, -1, value.shape[3]), None
 
 
-SHARED = "heedful_shared_prompt"
 AttentionInterface.register(SHARED, _shared_prompt_attention)
 AttentionMaskInterface.register(SHARED, sdpa_mask)
 
@@ -161,16 +165,17 @@ class _Cached:
         self.lengths = torch.tensor([[len(prompt)] for prompt in prompts], device=device)
         self.mask = torch.arange(width + self.room, device=device) >= width - self.lengths
         self.is_padded = len(distinct[0]) < width
-        layers = zip(*(cache.layers for cache, _ in prefilled), strict=True)
+        parts_of = zip(*(cache.layers for cache, _ in prefilled), strict=True)
         size = (width, len(prompts), self.room, self.is_shared)
-        self.cache = Cache([_Layer(list(parts), *size) for parts in layers])
+        self.layers = [_Layer(list(parts), *size) for parts in parts_of]
+        self.cache = Cache([*self.layers])
         index = {prompt: i for i, prompt in enumerate(distinct)}
         self._fork([index[prompt] for prompt in prompts], len(distinct))
         return torch.cat([logits for _, logits in prefilled])[self.forks.prompt_of]
 
     def _fork(self, prompt_of: list[int], num_prompts: int) -> None:
         self.forks = _Forks(prompt_of, num_prompts, self.lm.device)
-        for layer in self.cache.layers:
+        for layer in self.layers:
             layer.forks = self.forks
 
     def _prefill(self, prompts: list[tuple[int, ...]]) -> tuple[DynamicCache, Tensor]:
@@ -195,7 +200,7 @@ class _Cached:
         self.mask, self.lengths = self.mask[order], self.lengths[order]
         prompt_of = [self.forks.prompt_of[i] for i in order]
         prompts = fill_holes([prompt in prompt_of for prompt in range(self.forks.shape[0])])
-        for layer in self.cache.layers:
+        for layer in self.layers:
             layer.keep(order, prompts)
         self._fork([prompts.index(prompt) for prompt in prompt_of], len(prompts))
 
@@ -334,7 +339,7 @@ def _onednn_linears(lm: nn.Module) -> Iterator[None]:
     4M-parameter model on 128 rows (2 threads of a Zen 5, torch 2.13).
     """
     has_avx512 = torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.backends.mkldnn.is_available()
-    linears = [module for module in lm.modules() if has_avx512 and _is_plain_linear(module)]
+    linears: list[Any] = [module for module in lm.modules() if has_avx512 and _is_plain_linear(module)]
     for module in linears:
         module.forward = functools.partial(_onednn_linear, module)
     try:

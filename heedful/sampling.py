@@ -178,7 +178,7 @@ class _Rules:
 
     def __init__(self, text: "Text", settings: Sampling, context: float, vocab_size: int):
         self.settings, self.context, self.decode = settings, context, text.decode
-        self.prefix = () if settings.line_prefix is None else (settings.line_prefix,)
+        self.prefix: tuple[int, ...] = () if settings.line_prefix is None else (settings.line_prefix,)
         self.eos = text.eos_id if settings.stop_at_eos else None
         self.never = sorted({*settings.banned, *self.prefix} | ({text.eos_id} - {self.eos, None}))
         if not all(0 <= token < vocab_size for token in self.never):
