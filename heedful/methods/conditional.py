@@ -17,6 +17,7 @@ from heedful.method import Inputs, Method, term
 from heedful.objectives.likelihood import nll
 from heedful.sources.fixed import fixed
 from heedful.targets.relabel import control_tokens
+from heedful.targets.segments import threshold_or_median
 
 NEEDS: dict[str, str] = {}
 FEEDBACK = frozenset({"segments", "scores", "labels", "pairs", "rankings"})
@@ -40,7 +41,7 @@ def build(config: Config, inputs: Inputs) -> Method:
         targets=partial(
             control_tokens,
             text=text,
-            threshold=config.threshold,
+            threshold=threshold_or_median(config.threshold, inputs.feedback),
             drop=config.drop,
             lines=config.lines,
             seed=inputs.seed,

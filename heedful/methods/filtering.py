@@ -15,7 +15,7 @@ from heedful.config import Strict
 from heedful.method import Inputs, Method, term
 from heedful.objectives.likelihood import nll
 from heedful.sources.fixed import fixed
-from heedful.targets.relabel import best_documents
+from heedful.targets.relabel import best_documents, threshold_or_quantile
 
 NEEDS: dict[str, str] = {}
 FEEDBACK = frozenset({"segments", "scores", "labels", "pairs", "rankings"})
@@ -30,8 +30,9 @@ class Config(Strict):
 
 def build(config: Config, inputs: Inputs) -> Method:
     """Filtering as a source, targets and an objective."""
+    bound = threshold_or_quantile(config.threshold, config.quantile, inputs.feedback)
     return Method(
         source=fixed(inputs.feedback),
-        targets=partial(best_documents, text=inputs.text, threshold=config.threshold, quantile=config.quantile),
+        targets=partial(best_documents, text=inputs.text, threshold=bound),
         objective=[term(nll, per="mask")],
     )

@@ -16,6 +16,7 @@ from heedful.method import Inputs, Method, term
 from heedful.objectives.likelihood import nll, unlikelihood
 from heedful.sources.fixed import fixed
 from heedful.targets.relabel import bad_segments
+from heedful.targets.segments import threshold_or_median
 
 NEEDS: dict[str, str] = {}
 FEEDBACK = frozenset({"segments", "scores", "labels", "pairs", "rankings"})
@@ -30,9 +31,10 @@ class Config(Strict):
 
 def build(config: Config, inputs: Inputs) -> Method:
     """Unlikelihood training as a source, targets and an objective."""
+    bound = threshold_or_median(config.threshold, inputs.feedback)
     return Method(
         source=fixed(inputs.feedback),
-        targets=partial(bad_segments, text=inputs.text, threshold=config.threshold),
+        targets=partial(bad_segments, text=inputs.text, threshold=bound),
         objective=[
             term(nll, per="token", streams={"mask": "aligned"}),
             term(unlikelihood, per="token", coef=config.alpha, streams={"mask": "misaligned"}),

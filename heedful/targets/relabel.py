@@ -1,5 +1,6 @@
 """Targets that choose which text is trained and what stands before it."""
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,7 +8,7 @@ from dataclasses import replace
 from heedful.batch import Branch, Group
 from heedful.errors import DataError
 from heedful.records import Feedback, Response, Segment
-from heedful.targets.segments import Marked, compile_rows, mean_score, reward_of, threshold_or_median
+from heedful.targets.segments import Marked, compile_rows, mean_score, reward_of, segments_of
 from heedful.text import Text, require_groups
 
 TRAINED = {"mask": 1.0}
@@ -28,10 +29,16 @@ def everything(feedback: Sequence[Feedback], *, text: Text) -> list[Group]:
 
 
 def demonstrations(feedback: Sequence[Feedback], *, text: Text) -> list[Group]:
-    """One response a prompt, the prompt masked: a demonstration, else the best judged, else the only one."""
+    """One response a prompt, the prompt masked: a demonstration, else the best judged, else the only one.
+
+    A response labelled bad is not imitated, even if there is no other.
+    """
     groups = []
     for record in feedback:
         chosen = record.responses[best_response(record)]
+        if chosen.label == "bad" and not chosen.demonstration:
+            text.drops.count("prompt with bad responses only")
+            continue
         branch = _response(text, chosen)
         if record.prompt == "":
             groups += list(text.chunks(record.id, branch))
@@ -47,78 +54,104 @@ def best_response(record: Feedback) -> int:
     shown = [index for index, response in enumerate(record.responses) if response.demonstration]
     if shown or len(record.responses) == 1:
         return shown[0] if shown else 0
-    return max(range(len(record.responses)), key=lambda index: reward_of(record, index))
+    rewards = [reward_of(record, index) for index in range(len(record.responses))]
+    return max(range(len(rewards)), key=lambda index: (rewards[index] is not None, rewards[index] or 0.0))
 
 
 def control_tokens(
-    feedback: Sequence[Feedback], *, text: Text, threshold: float | None, drop: float, lines: bool, seed: int
+    feedback: Sequence[Feedback], *, text: Text, threshold: float, drop: float, lines: bool, seed: int
 ) -> list[Group]:
     """The good or bad token before each segment, all of it trained: conditional training, Korbak et al. 2023.
 
     Args:
-        threshold: a segment is good from this score on (the paper's s <= t with the sign turned); None: the median.
+        threshold: a segment is good from this score on (the paper's s <= t with the sign turned).
         drop: share of segments left without a token; 0 drops none, 1 all. Strict comparison, as in the released code.
         lines: segments are lines, and the lines of a prompt get the good token.
+    Raises:
+        DataError: `lines`, and a segment is not one line: at inference tokens would stand where training had none.
     """
     assert text.good_id is not None and text.bad_id is not None, "the tokenizer has no control tokens"
-    bound = threshold_or_median(threshold, feedback)
-    draws: dict[str, random.Random] = {}
+    if lines:
+        _require_lines(feedback)
+    draws: dict[tuple[int, int], random.Random] = {}  # one a response, so that the order of records changes none
 
     def mark(record: Feedback, index: int, segment: Segment) -> Marked:
-        rng = draws.setdefault(f"{record.id}#{index}", random.Random(f"{seed}:{record.id}#{index}"))
-        token = text.good_id if segment.score >= bound else text.bad_id
+        key = (id(record), index)
+        rng = draws[key] = draws.get(key) or random.Random(f"{seed}:{record.id}#{index}")
+        token = text.good_id if segment.score >= threshold else text.bad_id
         return Marked([] if rng.random() < drop else [token], TRAINED)
 
     return compile_rows(feedback, text, mark, eos=TRAINED, line_prefix=text.good_id if lines else None)
 
 
-def bad_segments(feedback: Sequence[Feedback], *, text: Text, threshold: float | None) -> list[Group]:
+def _require_lines(feedback: Sequence[Feedback]) -> None:
+    for record in feedback:
+        for index in range(len(record.responses)):
+            *before, last = segments_of(record, index) or [Segment("", 0.0)]
+            is_line = [segment.text[-1] in "\r\n" for segment in before]
+            if not all(is_line) or any("\n" in segment.text[:-1] for segment in (*before, last)):
+                raise DataError(
+                    "a scored segment is not one line, but method.lines puts a token before each line",
+                    where=f"record {record.id}",
+                    hint="score line by line, or set method.lines to false",
+                )
+
+
+def bad_segments(feedback: Sequence[Feedback], *, text: Text, threshold: float) -> list[Group]:
     """Streams `aligned` and `misaligned` on the tokens of good and bad segments; EOS is aligned.
 
     Args:
-        threshold: a segment is good from this score on, 0 included; None: the median. (The released code takes a
-            threshold of 0 for none and trains on (1 - s)-weighted likelihood instead.)
+        threshold: a segment is good from this score on, 0 included. (The released code takes a threshold of 0 for none
+            and trains on (1 - s)-weighted likelihood instead.)
     """
-    bound = threshold_or_median(threshold, feedback)
 
     def mark(record: Feedback, index: int, segment: Segment) -> Marked:
-        good = float(segment.score >= bound)
+        good = float(segment.score >= threshold)
         return Marked([], {"aligned": good, "misaligned": 1.0 - good, "token": 1.0})
 
     return compile_rows(feedback, text, mark, eos={"aligned": 1.0, "misaligned": 0.0, "token": 1.0})
 
 
-def best_documents(
-    feedback: Sequence[Feedback], *, text: Text, threshold: float | None, quantile: float
-) -> list[Group]:
-    """MLE on the responses whose mean segment score is at or above the threshold, or else the quantile.
+def best_documents(feedback: Sequence[Feedback], *, text: Text, threshold: float) -> list[Group]:
+    """MLE on the responses whose mean segment score is at or above the threshold.
 
     Raises:
         DataError: no response is left.
     """
-    scores = [mean_score(record, index) for record in feedback for index in range(len(record.responses))]
-    bound = threshold if threshold is not None else _quantile(scores, quantile)
-    kept = [record for record in (_filtered(record, bound) for record in feedback) if record.responses]
+    every = [mean_score(record, index) for record in feedback for index in range(len(record.responses))]
+    kept = [record for record in (_filtered(record, threshold) for record in feedback) if record.responses]
+    for score in every:
+        if score is None or score < threshold:
+            text.drops.count("response that nobody judged" if score is None else "response below the threshold")
     if not kept:
+        best = max((score for score in every if score is not None), default=math.nan)
         raise DataError(
-            f"filtering keeps none of {len(scores)} responses: no mean score reaches {bound:g} (the best is {max(scores):g})",
+            f"it keeps none of {len(every)} responses: no mean score reaches {threshold:g}; the best is {best:g}",
+            where="filtering",
             hint="lower the threshold or the quantile",
         )
     return everything(kept, text=text)
 
 
-def _filtered(record: Feedback, bound: float) -> Feedback:
-    kept = tuple(r for index, r in enumerate(record.responses) if mean_score(record, index) >= bound)
-    return replace(record, responses=kept, comparisons=())
-
-
-def _quantile(scores: Sequence[float], quantile: float) -> float:
-    ordered = sorted(scores)
+def threshold_or_quantile(threshold: float | None, quantile: float, feedback: Sequence[Feedback]) -> float:
+    """The threshold given, 0 included; else the mean score that a share `quantile` of the responses stays below."""
+    if threshold is not None:
+        return threshold
+    every = [mean_score(record, index) for record in feedback for index in range(len(record.responses))]
+    ordered = sorted(score for score in every if score is not None)
+    if not ordered:
+        raise DataError("no response has a score", where="filtering", hint="see `heedful data inspect`")
     return ordered[min(int(quantile * len(ordered)), len(ordered) - 1)]
 
 
+def _filtered(record: Feedback, bound: float) -> Feedback:
+    scores = [mean_score(record, index) for index in range(len(record.responses))]
+    kept = tuple(r for r, score in zip(record.responses, scores) if score is not None and score >= bound)
+    return replace(record, responses=kept, comparisons=())
+
+
 def _response(text: Text, response: Response) -> Branch:
-    """All of a response is trained. Segments are tokenised apart, so that every method sees the same tokens of a record."""
+    """All of a response is trained. Segments are tokenised apart, so that every method sees the same tokens."""
     *pieces, last = [segment.text for segment in response.segments] or [response.text]
     tokens = [id for piece in pieces for id in text.encode(piece)]
     tokens += text.encode_response(last, finished=not response.truncated)

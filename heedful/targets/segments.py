@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from heedful.batch import Branch, Group
-from heedful.errors import DataError
-from heedful.records import Feedback, Segment, strict_pairs
+from heedful.records import Feedback, Segment, judged_pairs, score_of
 from heedful.text import Text, require_groups
 
 LABEL_SCORES = {"good": 1.0, "bad": 0.0}
@@ -24,39 +23,37 @@ class Marked:
 Mark = Callable[[Feedback, int, Segment], Marked]
 
 
-def reward_of(record: Feedback, index: int) -> float:
-    """One number for response `index`, higher is better: its score, else its label (good 1, bad 0), else the share of its
-    strict comparisons that it won (0.5 without any). The last two are ours: the pretraining paper knows scores only.
+def reward_of(record: Feedback, index: int) -> float | None:
+    """One number for response `index`, higher is better; None where nobody judged it.
 
-    Raises:
-        DataError: nobody judged the response.
+    Its score, else its label (good 1, bad 0), else the share of its strict comparisons that it won (0.5 where all were
+    ties). The last two are ours: the pretraining paper knows scores only.
     """
     response = record.responses[index]
-    if response.score is not None:
-        return response.score
+    if (score := score_of(response)) is not None:
+        return score
     if response.label is not None:
         return LABEL_SCORES[response.label]
-    if len(record.responses) > 1:
-        pairs = strict_pairs(record)
-        won = sum(better == index for better, _ in pairs)
-        lost = sum(worse == index for _, worse in pairs)
-        return won / (won + lost) if won + lost else 0.5
-    raise DataError(
-        "a response has no score, label, rank or comparison",
-        where=record.id,
-        hint="see `heedful data inspect`",
-    )
+    mine = [pair for pair in judged_pairs(record) if index in (pair.better, pair.worse)]
+    strict = [pair for pair in mine if pair.strength > 0]
+    if strict:
+        return sum(pair.better == index for pair in strict) / len(strict)
+    return 0.5 if mine else None
 
 
 def segments_of(record: Feedback, index: int) -> Sequence[Segment]:
-    """The response as scored segments: its own, or one whole."""
+    """The response as scored segments: its own, or one whole; none where nobody judged it."""
     response = record.responses[index]
-    return response.segments or (Segment(response.text, reward_of(record, index)),)
+    if response.segments:
+        return response.segments
+    reward = reward_of(record, index)
+    return () if reward is None else (Segment(response.text, reward),)
 
 
-def mean_score(record: Feedback, index: int) -> float:
+def mean_score(record: Feedback, index: int) -> float | None:
     """The score of a whole response: the mean over its segments, as filtering reads it (Korbak et al. 2023)."""
-    return float(np.mean([segment.score for segment in segments_of(record, index)]))
+    scores = [segment.score for segment in segments_of(record, index)]
+    return float(np.mean(scores)) if scores else None
 
 
 def all_segments(feedback: Sequence[Feedback]) -> list[Segment]:
@@ -81,8 +78,8 @@ def compile_rows(
 ) -> list[Group]:
     """Rows of scored text: a document (empty prompt) becomes chunks, anything else one group a prompt.
 
-    Each segment is tokenised apart, as in the released code of Korbak et al. 2023, so that its tokens, and they alone, carry its
-    streams. The shift to the predicting position is the model's.
+    Each segment is tokenised apart, as in the released code of Korbak et al. 2023, so that its tokens, and they alone,
+    carry its streams. The shift to the predicting position is the model's.
 
     Args:
         mark: what each segment's tokens carry.
@@ -92,14 +89,22 @@ def compile_rows(
     """
     groups: list[Group] = []
     for record in feedback:
-        branches = [_branch(record, index, text, mark, eos) for index in range(len(record.responses))]
+        branches = {n: _branch(record, n, text, mark, eos) for n in _judged(record, text)}
         if record.prompt == "":
-            groups += [chunk for n, branch in enumerate(branches) for chunk in text.chunks(_name(record, n), branch)]
+            groups += [chunk for n, branch in branches.items() for chunk in text.chunks(_name(record, n), branch)]
         else:
-            group = text.fit(record.id, text.encode_prompt(record.prompt, line_prefix=line_prefix), branches)
+            prompt = text.encode_prompt(record.prompt, line_prefix=line_prefix)
+            group = text.fit(record.id, prompt, branches.values())
             groups += [group] if group else []
     require_groups(groups, text, where="targets")
     return groups
+
+
+def _judged(record: Feedback, text: Text) -> list[int]:
+    judged = [index for index in range(len(record.responses)) if segments_of(record, index)]
+    for _ in range(len(record.responses) - len(judged)):
+        text.drops.count("response that nobody judged")
+    return judged
 
 
 def _name(record: Feedback, index: int) -> str:
