@@ -1,6 +1,6 @@
 """A comparison folder as `compare` leaves it, with made-up numbers: what the report is tested and designed on.
 
-python tests/report/comparison.py runs/fake     # writes the folder and its report.html
+python tests/comparison.py runs/fake     # writes the folder and its report.html
 """
 
 import json
