@@ -5,6 +5,7 @@ sequence starts with a root token (BOS), so that the first token of anything has
 special tokens: a document that contains "<s>" gets the characters, not the token. Only a chat template may.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -16,6 +17,9 @@ from heedful.errors import ConfigError, DataError
 from heedful.records import Message
 
 GOOD, BAD = "<|good|>", "<|bad|>"
+SPELLED, END = "\ufdd0", "\ufdd1"  # noncharacters round a special token's name that stands in somebody's text
+ANCHORS = ("\n", ".")  # texts to continue; the second for a text that merges with the first
+LINE = re.compile(r"(?<=\n)(?=.)", re.DOTALL)  # str.splitlines splits at form feeds and more
 
 
 @dataclass
@@ -47,17 +51,31 @@ class Text:
         vocabulary = tokenizer.get_vocab()
         self.good_id = vocabulary.get(GOOD)
         self.bad_id = vocabulary.get(BAD)
+        self._adds_space = self.decode([*self._ids("\n"), *self._ids("a")]) != "\na"
 
     def add_control_tokens(self) -> None:
-        """Give the tokenizer the good and bad control tokens; the model's embeddings are grown by `models.fit_vocabulary`."""
+        """Give the tokenizer the good and bad control tokens; `models.fit_vocabulary` makes their embeddings."""
         self.tokenizer.add_special_tokens(
             {"additional_special_tokens": [GOOD, BAD]}, replace_extra_special_tokens=False
         )
         self.good_id, self.bad_id = self.tokenizer.convert_tokens_to_ids([GOOD, BAD])
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of plain text; nothing is added and nothing in it is special."""
-        return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False).input_ids
+    def encode(self, text: str, *, continues: bool = False) -> list[int]:
+        """Ids of plain text; nothing is added and nothing in it is special.
+
+        Args:
+            continues: the text follows other text. Many SentencePiece tokenizers begin every text with a space; here
+                they do not, so that pieces join to what was cut.
+        """
+        for anchor in ANCHORS if continues and self._adds_space else ():
+            before, both = self._ids(anchor), self._ids(anchor + text)
+            if both[: len(before)] == before:
+                return both[len(before) :]
+        return self._ids(text)
+
+    def _ids(self, text: str, *, special: bool = False) -> list[int]:
+        call = {"add_special_tokens": False, "split_special_tokens": not special, "verbose": False}
+        return self.tokenizer(text, **call).input_ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids, special tokens left out, spaces as they were."""
@@ -73,12 +91,13 @@ class Text:
             return self._with_root(self._render(prompt))
         if line_prefix is None:
             return [self.bos_id, *self.encode(prompt)]
-        lines = prompt.splitlines(keepends=True)
-        return [self.bos_id, *chain.from_iterable([line_prefix, *self.encode(line)] for line in lines)]
+        lines = LINE.split(prompt) if prompt else []
+        ids = (self.encode(line, continues=number > 0) for number, line in enumerate(lines))
+        return [self.bos_id, *chain.from_iterable([line_prefix, *line] for line in ids)]
 
     def encode_response(self, text: str, *, finished: bool = True) -> list[int]:
-        """Ids of a response; it ends in exactly one EOS if it is finished."""
-        return [*self.encode(text), self.eos_id] if finished else self.encode(text)
+        """Ids of a response to a prompt; it ends in exactly one EOS if it is finished."""
+        return [*self.encode(text, continues=True), *([self.eos_id] if finished else [])]
 
     def fit(self, id: str, prompt: Sequence[int], branches: Iterable[Branch]) -> Group | None:
         """A group within `max_length`, or None, counted in `drops`, where no token of a response is left.
@@ -116,9 +135,13 @@ class Text:
                 "the model has no chat template, but the prompt is a conversation",
                 hint="use a model with a chat template, or render the conversation to text with --map",
             )
-        rows = [{"role": m.role, "content": m.content} for m in messages]
+        special = sorted((t.content for t in self.tokenizer.added_tokens_decoder.values() if t.special), key=len)
+        name = re.compile("|".join(map(re.escape, special[::-1])) or r"(?!)")
+        spelled = f"{SPELLED}\\g<0>{END}"
+        rows = [{"role": m.role, "content": name.sub(spelled, m.content)} for m in messages]
         text = self.tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=True)
-        return self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+        parts = re.split(f"{SPELLED}(.*?){END}", text, flags=re.DOTALL)  # every second one was in somebody's text
+        return [id for n, part in enumerate(parts) if part for id in self._ids(part, special=n % 2 == 0)]
 
     def _with_root(self, ids: list[int]) -> list[int]:
         return ids if ids[:1] == [self.bos_id] else [self.bos_id, *ids]
@@ -144,7 +167,11 @@ def require_groups(groups: Sequence[Group], text: Text, *, where: str) -> None:
 
 
 def with_line_prefix(tokens: Sequence[int], text: Text, line_prefix: int | None) -> tuple[list[int], list[float]]:
-    """Put a control token at the start and after each token that ends a line, as generation does; and a mask of the tokens' own."""
+    """Put a control token at the start and after each token that ends a line, as generation does.
+
+    Returns:
+        The tokens, and 1.0 for each that was there before.
+    """
     if line_prefix is None:
         return list(tokens), [1.0] * len(tokens)
     result, own = [line_prefix], [0.0]

@@ -18,7 +18,7 @@ def everything(feedback: Sequence[Feedback], *, text: Text) -> list[Group]:
     """All text is trained, whatever was said of it: the targets of MLE."""
     groups: list[Group] = []
     for record in feedback:
-        branches = [_response(text, response) for response in record.responses]
+        branches = [_response(text, response, is_answer=record.prompt != "") for response in record.responses]
         if record.prompt == "":
             groups += [chunk for branch in branches for chunk in text.chunks(record.id, branch)]
         else:
@@ -39,7 +39,7 @@ def demonstrations(feedback: Sequence[Feedback], *, text: Text) -> list[Group]:
         if chosen.label == "bad" and not chosen.demonstration:
             text.drops.count("prompt with bad responses only")
             continue
-        branch = _response(text, chosen)
+        branch = _response(text, chosen, is_answer=record.prompt != "")
         if record.prompt == "":
             groups += list(text.chunks(record.id, branch))
         else:
@@ -150,9 +150,9 @@ def _filtered(record: Feedback, bound: float) -> Feedback:
     return replace(record, responses=kept, comparisons=())
 
 
-def _response(text: Text, response: Response) -> Branch:
+def _response(text: Text, response: Response, *, is_answer: bool) -> Branch:
     """All of a response is trained. Segments are tokenised apart, so that every method sees the same tokens."""
-    *pieces, last = [segment.text for segment in response.segments] or [response.text]
-    tokens = [id for piece in pieces for id in text.encode(piece)]
-    tokens += text.encode_response(last, finished=not response.truncated)
+    pieces = [segment.text for segment in response.segments] or [response.text]
+    tokens = [id for n, piece in enumerate(pieces) for id in text.encode(piece, continues=is_answer or n > 0)]
+    tokens += [] if response.truncated else [text.eos_id]
     return Branch(tokens, {"mask": [1.0] * len(tokens)})

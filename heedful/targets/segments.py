@@ -116,7 +116,7 @@ def _branch(record: Feedback, index: int, text: Text, mark: Mark, eos: Mapping[s
     streams: dict[str, list[float]] = {name: [] for name in eos}
     for segment in segments_of(record, index):
         marked = mark(record, index, segment)
-        ids = [*marked.prefix, *text.encode(segment.text)]
+        ids = [*marked.prefix, *text.encode(segment.text, continues=record.prompt != "" or bool(tokens))]
         tokens += ids
         for name in streams:
             streams[name] += [marked.streams[name]] * len(ids)
