@@ -1,20 +1,28 @@
 """Settings: YAML to frozen pydantic models, where an unknown key is an error with a suggestion."""
 
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from heedful.errors import ConfigError
 
 
 class Strict(BaseModel):
-    """Frozen, and without room for a misspelt key."""
+    """Frozen, and without room for a misspelt key or a NaN, which compares with nothing."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*")
+    @classmethod
+    def _is_a_number(cls, value):
+        if isinstance(value, float) and math.isnan(value):
+            raise ValueError("not a number")
+        return value
 
 
 C = TypeVar("C", bound=Strict)
@@ -61,7 +69,7 @@ class Training(Strict):
     batch_size: int = Field(64, gt=0)  # groups (prompts, or chunks of a document) per step; Korbak et al. 2023
     micro_tokens: int = Field(8192, gt=0)  # padded tokens per forward; changes memory, no number
     max_length: int | None = Field(None, gt=1)  # tokens of a row; None: the model's context
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"  # of the forward; weights stay fp32
     gradient_checkpointing: bool = False
     validation: float = Field(0.02, ge=0, lt=1)  # share of prompts held out, at most `max_validation`
@@ -109,7 +117,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read the recipe: {error.strerror}", where=str(path)) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"not valid YAML: {error}", where=str(path)) from error
     if not isinstance(values, dict):
         raise ConfigError(f"a recipe is a mapping, found {type(values).__name__}", where=str(path))
@@ -129,7 +137,10 @@ def override(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str,
             target = target.setdefault(parent, {})
             if not isinstance(target, dict):
                 raise ConfigError(f"{parent!r} in {path!r} is not a group of settings", where="--set")
-        target[last] = _scalar(text)
+        try:
+            target[last] = _scalar(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"cannot read the value of {assignment!r}: not YAML", where="--set") from error
     return result
 
 

@@ -1,0 +1,183 @@
+"""Settings: what is wrong is named, with what would be right."""
+
+import math
+
+import pytest
+
+from heedful.config import Budget, Optim, Strict, Training, override, parse, read_yaml, unknown
+from heedful.errors import ConfigError
+
+
+class Inner(Strict):
+    margin: float = 1.0
+
+
+class Outer(Strict):
+    inner: Inner = Inner()
+    count: int = 3
+    threshold: float | None = None
+
+
+def refused(model, values, match):
+    with pytest.raises(ConfigError, match=match):
+        parse(model, values, where="recipe.yaml")
+
+
+# Parsing
+
+
+def test_settings_are_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        Outer().count = 4
+
+
+def test_an_unknown_key_is_an_error_with_the_nearest_that_exists():
+    refused(Outer, {"cuont": 1}, r"recipe\.yaml: unknown setting 'cuont': expected one of .*did you mean 'count'\?")
+
+
+def test_an_unknown_nested_key_gets_the_names_beside_it():
+    refused(Outer, {"inner": {"margn": 1}}, r"unknown setting 'inner\.margn': expected one of margin .*'margin'\?")
+
+
+def test_a_key_like_no_other_gets_no_suggestion():
+    with pytest.raises(ConfigError) as found:
+        parse(Outer, {"zzz": 1})
+    assert "did you mean" not in str(found.value)
+
+
+def test_a_value_of_the_wrong_kind_is_named_with_what_was_found():
+    refused(Outer, {"count": "three"}, r"recipe\.yaml: count = 'three': .*integer")
+
+
+@pytest.mark.parametrize(
+    ("values", "match"),
+    [
+        ({"optim": {"lr": 0}}, "optim.lr = 0: .*greater than 0"),
+        ({"optim": {"lr": "fast"}}, "optim.lr = 'fast'"),
+        ({"optim": {"warmup": 1.0}}, "optim.warmup = 1.0: .*less than 1"),
+        ({"optim": {"decay": "linaer"}}, "optim.decay = 'linaer': .*'linear', 'cosine' or 'constant'"),
+        ({"optim": {"betas": [0.9]}}, r"optim.betas"),
+        ({"batch_size": 0}, "batch_size = 0"),
+        ({"batch_size": 1.5}, "batch_size = 1.5"),
+        ({"seed": -1}, "seed = -1"),
+        ({"dtype": "float16"}, "dtype = 'float16'"),
+        ({"validation": 1.0}, "validation = 1.0"),
+        ({"budget": {"tokens": 1, "steps": 2}}, "one of tokens, steps, epochs, seconds; got tokens, steps"),
+        ({"budget": {"steps": 0}}, "budget.steps = 0"),
+    ],
+)
+def test_a_setting_out_of_range_is_refused(values, match):
+    refused(Training, values, match)
+
+
+def test_nan_is_refused_and_infinity_is_a_threshold():
+    refused(Outer, {"threshold": math.nan}, "threshold = nan: not a number")
+    assert parse(Outer, {"threshold": -math.inf}).threshold == -math.inf
+
+
+def test_zero_is_a_threshold_and_none_is_none():
+    assert parse(Outer, {"threshold": 0}).threshold == 0.0
+    assert parse(Outer, {}).threshold is None
+
+
+def test_a_number_that_yaml_reads_as_text_is_a_number():
+    assert parse(Training, {"optim": {"lr": "1e-6"}}).optim.lr == 1e-6
+
+
+def test_defaults_are_the_released_toxicity_recipe():
+    optim = Training().optim
+    found = (optim.lr, optim.weight_decay, optim.warmup, optim.betas, optim.eps, optim.clip)
+    assert found == (5e-4, 0.1, 0.01, (0.9, 0.999), 1e-8, 1.0)
+    assert (Training().batch_size, optim.decay, optim.final) == (64, "linear", 0.0)
+
+
+def test_a_budget_is_what_was_given():
+    assert Budget().given == {}
+    assert Budget(tokens=5).given == {"tokens": 5}
+
+
+# --set
+
+
+def test_an_assignment_reaches_a_nested_setting_and_leaves_the_rest():
+    values = {"optim": {"lr": 1.0, "clip": 2.0}, "seed": 1}
+    assert override(values, ["optim.lr=1e-6", "seed=7"]) == {"optim": {"lr": 1e-6, "clip": 2.0}, "seed": 7}
+    assert values == {"optim": {"lr": 1.0, "clip": 2.0}, "seed": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-6", 1e-6),
+        ("3", 3),
+        ("0", 0),
+        ("true", True),
+        ("null", None),
+        ("", None),
+        ("a word", "a word"),
+        ("-.inf", -math.inf),
+        ("[0.9, 0.95]", [0.9, 0.95]),
+        ("x=y", "x=y"),
+    ],
+)
+def test_a_value_is_read_as_yaml(text, value):
+    assert override({}, [f"a={text}"]) == {"a": value}
+
+
+def test_groups_that_are_not_there_are_made():
+    assert override({}, ["a.b.c=1"]) == {"a": {"b": {"c": 1}}}
+
+
+@pytest.mark.parametrize("assignment", ["lr", "=3", ""])
+def test_an_assignment_without_a_name_or_an_equals_sign_is_refused(assignment):
+    with pytest.raises(ConfigError, match=r"--set: cannot read .*a\.b=value"):
+        override({}, [assignment])
+
+
+def test_a_setting_is_not_a_group():
+    with pytest.raises(ConfigError, match=r"'seed' in 'seed\.x' is not a group"):
+        override({"seed": 1}, ["seed.x=2"])
+
+
+def test_a_value_that_is_not_yaml_is_an_error_of_the_user():
+    with pytest.raises(ConfigError, match=r"--set: cannot read the value of 'a=\[1': not YAML"):
+        override({}, ["a=[1"])
+
+
+# Recipes
+
+
+def test_a_recipe_is_read_as_a_mapping(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("optim: {lr: 1.0e-4}\n")
+    assert read_yaml(path) == {"optim": {"lr": 1e-4}}
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"", "a recipe is a mapping, found NoneType"),
+        (b"- a\n", "a recipe is a mapping, found list"),
+        (b"a: [1\n", "not valid YAML"),
+        (b"a: \xff\xfe\n", "not valid YAML"),
+        (b"a: !!python/object/apply:os.getcwd []\n", "not valid YAML"),
+    ],
+)
+def test_what_is_no_recipe_is_named(tmp_path, content, match):
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"recipe\.yaml: {match}"):
+        read_yaml(path)
+
+
+def test_a_recipe_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"none\.yaml: cannot read the recipe: No such file"):
+        read_yaml(tmp_path / "none.yaml")
+
+
+def test_an_unknown_name_gets_the_nearest():
+    assert "did you mean 'unlikelihood'?" in str(unknown("unlikelyhood", "method", ["mle", "unlikelihood"]))
+
+
+def test_optim_defaults_can_be_built_alone():
+    assert parse(Optim, {}) == Optim()
