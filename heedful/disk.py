@@ -16,7 +16,7 @@ import shutil
 import socket
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -294,6 +294,14 @@ def write_json(path: Path | str, value: Any) -> None:
     atomic_write_text(path, to_json(value, indent=2) + "\n")
 
 
+def write_lines(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a JSONL file whole or not at all, parents included; what `read_lines` reads."""
+    path = Path(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write_text(path, "".join(to_json(row) + "\n" for row in rows))
+
+
 def append(path: Path | str, data: bytes) -> None:
     """Add whole lines to a file: all of them, or on a full disk none.
 
@@ -364,16 +372,17 @@ def _exchange(one: Path, other: Path) -> bool:
     return function(here, os.fsencode(one), here, os.fsencode(other), flag) == 0
 
 
-def sweep(folder: Path | str, *, owned: bool = False) -> list[str]:
+def sweep(folder: Path | str, *, of: str = "", owned: bool = False) -> list[str]:
     """Remove unfinished work that dead processes left in a folder; their names.
 
     Args:
+        of: only work on the file or folder of this name, where the folder is not all ours.
         owned: the caller holds the run's lock, so unfinished work of other machines is dead as well.
     """
     swept = []
     for path in sorted(Path(folder).glob("*.*-*-*")):
         match = re.fullmatch(r"(.+)\.(tmp|old)-(\d+)-([A-Za-z0-9.]+)", path.name)
-        if not match or not _is_left_over(int(match[3]), match[4], owned):
+        if not match or of not in ("", match[1]) or not _is_left_over(int(match[3]), match[4], owned):
             continue
         target = path.with_name(match[1])
         with writing(path), contextlib.suppress(FileNotFoundError):  # another process sweeps as well

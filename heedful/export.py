@@ -17,7 +17,6 @@ import json
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +48,11 @@ from heedful.runs import versions
 INFO, CARD, SCHEMA = "heedful.json", "README.md", 1
 MAX_SHARD = "5GB"  # what the Hub shows and resumes well
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
-TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}  # of logits, relative to the largest; half precision:
-HALF_TOLERANCE = 3e-2  # four ulps of bfloat16
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}  # of logits, relative to the largest
+HALF_TOLERANCE = 3e-2  # the same for half precision: four ulps of bfloat16
 FORCE = 1e3  # added to the logit of a forced token and taken from it elsewhere; logits stay below 100
-PROBE = 16  # tokens the written model is compared on
+PROBE, PROBE_TEXT = 16, "a b\n"  # what the written model, and its tokenizer, are compared on
+OURS, NOTE = "<heedful>", "{#- heedful -#}"  # names what we told a tokenizer, so that it can be taken back
 
 
 def export(lm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path | str, info: Mapping[str, Any]) -> Path:
@@ -75,13 +75,14 @@ def export(lm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path |
     _check_weights(lm, tokenizer)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    sweep(path.parent)
+    sweep(path.parent, of=path.name)
     need = sum(p.numel() for p in lm.parameters()) * dtype.itemsize * SPACE_MARGIN
     require_space(path, need)
     temp = temp_path(path)
     with writing(path, need=need), discarding(temp), _quiet():
         _write_model(lm, tokenizer, temp, dtype, _generation(lm, tokenizer, info, needs))
-        _load_back(lm, tokenizer, temp, dtype)
+        _load_back(lm, temp, dtype)
+        needs["prefix_is_automatic"] = tokenizer.is_fast and _tokenizer_comes_back(tokenizer, temp)
         _write_info(temp, path.name, dict(info) | needs | {"dtype": str(dtype).removeprefix("torch.")})
         _sync_tree(temp)
         replace_folder(temp, path)
@@ -138,25 +139,30 @@ def _prepared(
     line_prefix = _ids(tokenizer, [info["line_prefix"]]) if info.get("line_prefix") is not None else []
     if len(line_prefix) > 1:
         raise ConfigError(f"line_prefix {info['line_prefix']!r} is {len(line_prefix)} tokens", allowed="one token")
-    needs = {"prefix": prefix, "line_prefix": line_prefix[0] if line_prefix else None, "suppress": suppress}
+    needs: dict[str, Any] = {
+        "prefix": prefix,
+        "line_prefix": line_prefix[0] if line_prefix else None,
+        "suppress": suppress,
+    }
     if wrong := [i for i in (*prefix, *line_prefix, *suppress) if not 0 <= i < len(tokenizer)]:
         raise ConfigError(f"token id {wrong[0]} is not in the vocabulary", allowed=f"0 to {len(tokenizer) - 1}")
-    root = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    root = [id for id in (tokenizer.bos_token_id, tokenizer.eos_token_id) if id is not None][:1]
+    _forget_earlier_needs(tokenizer, root)
     if prefix:
-        _add_to_every_text(tokenizer, [root, *prefix])
+        _begin_every_text_with(tokenizer, [*root, *prefix])
     if "token_type_ids" not in inspect.signature(lm.forward).parameters:  # `generate` refuses what it does not take
         tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
     tokenizer.chat_template = _chat_template(tokenizer, info.get("chat_template"), root, needs)
     if tokenizer.chat_template is not None:
         tokenizer.split_special_tokens = False  # or the template's own tokens would be spelled out
-    return tokenizer, needs
+    return tokenizer, needs | {"prefix_text": _spelled(tokenizer, prefix)}
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, tokens: str | Sequence[str | int]) -> list[int]:
     """Ids of a text, or of a list of ids and texts."""
     parts = [tokens] if isinstance(tokens, str) else tokens
-    read = partial(tokenizer, add_special_tokens=False, split_special_tokens=False)
-    ids = [[part] if isinstance(part, int) else read(part).input_ids for part in parts]
+    plain = {"add_special_tokens": False, "split_special_tokens": False}
+    ids = [[part] if isinstance(part, int) else tokenizer(part, **plain).input_ids for part in parts]
     return [id for part in ids for id in part]
 
 
@@ -176,33 +182,38 @@ def _num_embeddings(lm: PreTrainedModel) -> int:
 # What transformers is told
 
 
-def _add_to_every_text(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> None:
-    """Have the tokenizer begin every text with these tokens."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:  # a slow tokenizer; the card says what to add by hand
+def _begin_every_text_with(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> None:
+    """Have the tokenizer begin every text with these tokens; one not made of `tokenizers` is left as it is."""
+    if not tokenizer.is_fast:
         return
-    tokens = tokenizer.convert_ids_to_tokens(ids)
-    start = {"id": "<start>", "ids": ids, "tokens": tokens}
-    backend.post_processor = TemplateProcessing(single="<start> $A", pair="<start> $A $B:1", special_tokens=[start])
+    start = {"id": OURS, "ids": ids, "tokens": tokenizer.convert_ids_to_tokens(ids)}
+    processor = TemplateProcessing(single=f"{OURS} $A", pair=f"{OURS} $A $B:1", special_tokens=[start])
+    tokenizer.backend_tokenizer.post_processor = processor
+
+
+def _forget_earlier_needs(tokenizer: PreTrainedTokenizerBase, root: list[int]) -> None:
+    """Undo what an earlier export told the tokenizer: the model may have been trained on by another method."""
+    if tokenizer.is_fast and OURS in str(tokenizer.backend_tokenizer.post_processor):
+        _begin_every_text_with(tokenizer, root)
+    if isinstance(tokenizer.chat_template, str):
+        theirs = re.sub(re.escape(NOTE) + r"(\{%- set bos_token = .*? -%\})?", "", tokenizer.chat_template, count=1)
+        made_here = tokenizer.chat_template.startswith(NOTE + "{{")
+        tokenizer.chat_template = None if made_here else theirs
 
 
 def _chat_template(
-    tokenizer: PreTrainedTokenizerBase, given: str | None, root: int | None, needs: Mapping[str, Any]
+    tokenizer: PreTrainedTokenizerBase, given: str | None, root: list[int], needs: Mapping[str, Any]
 ) -> Any:
-    """The template given, else the tokenizer's own, with the prefix after BOS; a plain one where there is none.
+    """The template given, else the tokenizer's own, with the prefix after BOS.
 
-    The plain one joins the contents: a model of text has no turns. None where nothing is needed.
+    Where there is none, only a line prefix needs one: it joins the contents, for a model of text has no turns.
     """
     template = given if given is not None else tokenizer.chat_template
-    bos = _spelled(tokenizer, [] if root is None else [root])
-    prefix = _spelled(tokenizer, needs["prefix"])
+    bos, prefix = _spelled(tokenizer, root), _spelled(tokenizer, needs["prefix"])
     if template is None and needs["line_prefix"] is not None:
         return _lines_template(bos + prefix, _spelled(tokenizer, [needs["line_prefix"]]))
-    if not prefix:
+    if template is None or not prefix:
         return template
-    if template is None:
-        each = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
-        return f"{{{{ {_quoted(bos + prefix)} }}}}{each}"
     if isinstance(template, dict):
         return {name: _with_prefix(part, bos, prefix) for name, part in template.items()}
     return _with_prefix(template, bos, prefix)
@@ -218,7 +229,7 @@ def _spelled(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
 def _with_prefix(template: str, bos: str, prefix: str) -> str:
     """Wherever the template writes BOS, the prefix follows; one that writes none begins with both."""
     if re.search(r"\bbos_token\b", template):
-        return f"{{%- set bos_token = bos_token + {_quoted(prefix)} -%}}{template}"
+        return f"{NOTE}{{%- set bos_token = bos_token + {_quoted(prefix)} -%}}{template}"
     if bos and bos in template:
         return template.replace(bos, bos + prefix)
     return f"{{{{- {_quoted(bos + prefix)} -}}}}{template}"
@@ -227,7 +238,7 @@ def _with_prefix(template: str, bos: str, prefix: str) -> str:
 def _lines_template(start: str, mark: str) -> str:
     """The contents line by line, each after the mark; one more mark begins the response."""
     return (
-        f"{{{{ {_quoted(start)} }}}}{{% for message in messages %}}"
+        f"{NOTE}{{{{ {_quoted(start)} }}}}{{% for message in messages %}}"
         "{% for line in message['content'].splitlines(True) %}"
         f"{{{{ {_quoted(mark)} + line }}}}"
         "{% endfor %}{% endfor %}"
@@ -248,14 +259,15 @@ def _generation(
 ) -> GenerationConfig:
     """The model's generation settings with what the method needs; special tokens are the tokenizer's."""
     settings = copy.deepcopy(lm.generation_config) if lm.generation_config is not None else GenerationConfig()
+    settings.use_cache = True
+    settings._from_model_config = False  # or transformers may make it anew from config.json
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
         if getattr(settings, name) is None:
             setattr(settings, name, getattr(tokenizer, name))
     mark = needs["line_prefix"]
-    if suppress := sorted(set(needs["suppress"]) - {mark}):
-        settings.suppress_tokens = suppress
-    if mark is not None:
-        settings.sequence_bias = _force_after_newline(tokenizer, mark)
+    # set in any case: the model may have been exported for another method before
+    settings.suppress_tokens = sorted(set(needs["suppress"]) - {mark}) or None
+    settings.sequence_bias = _force_after_newline(tokenizer, mark) if mark is not None else None
     unused = settings.update(**info.get("generation", {}))
     if unused:
         raise ConfigError(f"unknown generation setting {sorted(unused)[0]!r}", where="generation")
@@ -342,8 +354,8 @@ def _quiet() -> Iterator[None]:
 # Checking what was written
 
 
-def _load_back(lm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, temp: Path, dtype: torch.dtype) -> None:
-    """The folder must give this model's logits, its weights rounded as they were stored, and this tokenizer's ids."""
+def _load_back(lm: PreTrainedModel, temp: Path, dtype: torch.dtype) -> None:
+    """The folder must give this model's logits, its weights rounded as they were stored."""
     compute = torch.promote_types(lm.dtype, dtype)
     loaded: Any = type(lm).from_pretrained(
         temp, dtype=compute, local_files_only=True, use_safetensors=True, trust_remote_code=False
@@ -354,10 +366,28 @@ def _load_back(lm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, temp: Pa
     error = ((expected - found).abs().max() / expected.abs().max().clamp(min=1e-9)).item()
     if not error <= TOLERANCE.get(compute, HALF_TOLERANCE):
         raise RunError(f"the written model differs from the trained one: logits by {error:.1e} of the largest")
-    text = "a b\n"
-    again = AutoTokenizer.from_pretrained(temp, local_files_only=True, trust_remote_code=False)
-    if again(text).input_ids != tokenizer(text).input_ids:
-        warnings.warn("the written tokenizer gives other ids than the trained one", stacklevel=3)
+
+
+def _tokenizer_comes_back(tokenizer: PreTrainedTokenizerBase, temp: Path) -> bool:
+    """Whether the folder's tokenizer gives the same ids, as the class it was or as the general one.
+
+    Some classes (GPTNeoXTokenizer in transformers 5.23) set up their special tokens anew when they load.
+    """
+    if _same_ids(tokenizer, temp):
+        return True
+    path = temp / "tokenizer_config.json"
+    settings = json.loads(path.read_bytes())
+    path.write_text(to_json(settings | {"tokenizer_class": "PreTrainedTokenizerFast"}, indent=2), encoding="utf-8")
+    if (temp / "tokenizer.json").is_file() and _same_ids(tokenizer, temp):
+        return True
+    path.write_text(to_json(settings, indent=2), encoding="utf-8")
+    warnings.warn("transformers will not put the prefix before texts by itself; the model card says so", stacklevel=3)
+    return False
+
+
+def _same_ids(tokenizer: PreTrainedTokenizerBase, folder: Path) -> bool:
+    loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    return loaded(PROBE_TEXT).input_ids == tokenizer(PROBE_TEXT).input_ids
 
 
 def _logits(lm: PreTrainedModel, weights: Mapping[str, Tensor], ids: Tensor) -> Tensor:
@@ -400,8 +430,10 @@ def _how_to_generate(info: Mapping[str, Any]) -> str:
             'model.generate(**tokenizer("PROMPT", return_tensors="pt"))'
         ),
     ]
-    if info.get("prefix"):
+    if info.get("prefix") and info.get("prefix_is_automatic"):
         lines.append("The tokenizer puts BOS and the method's prefix before every text; add neither by hand.")
+    elif info.get("prefix"):
+        lines.append("Put the token ids BOS and `prefix` (in heedful.json) before every text.")
     if info.get("line_prefix") is not None:
         lines.append("Each line follows a control token: use `apply_chat_template`, which marks the prompt's lines.")
     return "\n\n".join(lines)

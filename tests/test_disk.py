@@ -237,6 +237,7 @@ def test_sweeping_spares_the_living_and_other_machines(tmp_path):
     names = [f"a.tmp-{dead.pid}-{host}", f"b.tmp-{os.getppid()}-{host}", f"c.tmp-{dead.pid}-elsewhere", "d.tmp-notes"]
     for name in names:
         (tmp_path / name).write_text("x")
+    assert disk.sweep(tmp_path, of="z") == []
     assert disk.sweep(tmp_path) == [names[0]]
     assert disk.sweep(tmp_path, owned=True) == [names[2]]
     assert sorted(path.name for path in tmp_path.iterdir()) == [names[1], names[3]]

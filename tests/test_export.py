@@ -15,7 +15,7 @@ from faults import NO_SPACE, Killed, every_fault
 from models import tiny
 from safetensors import safe_open
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPTNeoXTokenizer, PreTrainedTokenizerFast
 
 from heedful import disk, export
 from heedful.checkpoint import export as export_model
@@ -26,6 +26,14 @@ PAD, BOS, EOS, GOOD, BAD = range(5)
 SPECIAL = ["<|pad|>", "<|bos|>", "<|eos|>", "<|good|>", "<|bad|>"]
 VOCAB = len(SPECIAL) + 256
 numbers = count()
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # tiny models on a busy machine wait for their threads
+    yield
+    torch.set_num_threads(before)
 
 
 def make_tokenizer(*, split_special_tokens=True, chat_template=None):
@@ -165,13 +173,30 @@ def test_plain_generation_starts_with_the_prefix(tmp_path, prefix):
     parts = [prefix] if isinstance(prefix, str) else prefix
     ids = [id for p in parts for id in ([p] if isinstance(p, int) else [GOOD] if p == "<|good|>" else bytes_of(p))]
     path = export_model(lm, make_tokenizer(), tmp_path / "model", {"prefix": prefix, "suppress": ["<|good|>", BAD]})
+    assert load_info(path)["prefix_text"] == "".join("<|good|>" if p == GOOD else p for p in parts)
     assert load_info(path)["prefix"] == ids and load_info(path)["suppress"] == [GOOD, BAD]
     prompt = [BOS, *ids, *bytes_of("def f():\n")]
     expected = prompt + greedy(lm, prompt, 12, never=[GOOD, BAD])
     assert generated(path, lambda t: t("def f():\n", return_tensors="pt"), 12) == expected
-    talk = [{"role": "user", "content": "def f():\n"}]
-    chat = lambda t: t.apply_chat_template(talk, return_tensors="pt", return_dict=True)  # noqa: E731
-    assert generated(path, chat, 12) == expected
+    assert not (path / "chat_template.jinja").exists()
+    assert GOOD not in AutoTokenizer.from_pretrained(path)("<|good|>").input_ids[1 + len(ids) :]  # text stays text
+
+
+def test_a_tokenizer_class_that_forgets_the_prefix_is_saved_as_the_general_one(tmp_path):
+    vocabulary = {name: id for id, name in enumerate([*SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
+    names = {"bos_token": "<|bos|>", "eos_token": "<|eos|>", "unk_token": "<|pad|>", "pad_token": "<|pad|>"}
+    tokenizer = GPTNeoXTokenizer(vocab=vocabulary, merges=[], **names)
+    path = export_model(make_lm(), tokenizer, tmp_path / "model", {"prefix": [GOOD]})
+    assert AutoTokenizer.from_pretrained(path)("a").input_ids == [BOS, GOOD, *bytes_of("a")]
+    assert load_info(path)["prefix_is_automatic"]
+
+
+def test_the_card_says_so_where_the_prefix_is_not_automatic(tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "_same_ids", lambda *args: False)
+    with pytest.warns(UserWarning, match="will not put the prefix before texts"):
+        path = export_model(make_lm(), make_tokenizer(), tmp_path / "model", {"prefix": [GOOD]})
+    assert not load_info(path)["prefix_is_automatic"]
+    assert "Put the token ids BOS and `prefix`" in (path / "README.md").read_text()
 
 
 def test_suppressed_tokens_are_never_generated(tmp_path):
@@ -188,7 +213,7 @@ def test_suppressed_tokens_are_never_generated(tmp_path):
 def test_a_line_prefix_stands_before_every_line(tmp_path, prompt):
     lm = make_lm()
     newline = bytes_of("\n")[0]
-    favourite = Counter(greedy(lm, [BOS, GOOD], 40)).most_common(1)[0][0]
+    favourite = Counter(greedy(lm, [BOS, GOOD], 20)).most_common(1)[0][0]
     with torch.no_grad():  # so that there are lines
         head = lm.get_output_embeddings().weight
         head[[newline, favourite]] = head[[favourite, newline]]
@@ -196,11 +221,11 @@ def test_a_line_prefix_stands_before_every_line(tmp_path, prompt):
     path = export_model(lm, make_tokenizer(), tmp_path / "model", info)
     lines = [id for line in prompt.splitlines(True) for id in (GOOD, *bytes_of(line))]
     expected = [BOS, *lines, GOOD]
-    expected += greedy(lm, expected, 40, never=[BAD], line_prefix=GOOD)
+    expected += greedy(lm, expected, 20, never=[BAD], line_prefix=GOOD)
     assert expected.count(newline) > prompt.count("\n")  # the test sees what it is about
     talk = [{"role": "user", "content": prompt}]
     chat = lambda t: t.apply_chat_template(talk, add_generation_prompt=True, return_tensors="pt", return_dict=True)  # noqa: E731
-    assert generated(path, chat, 40) == expected
+    assert generated(path, chat, 20) == expected
 
 
 def test_generation_settings_are_written_and_unknown_ones_refused(tmp_path):
@@ -233,6 +258,19 @@ def test_a_chat_template_is_kept_and_none_is_made_up(tmp_path):
     assert (path / "chat_template.jinja").read_text() == BOS_TEMPLATE
     path = export_model(make_lm(), make_tokenizer(), tmp_path / "plain", {})
     assert not (path / "chat_template.jinja").exists()
+
+
+@pytest.mark.parametrize("template", [None, BOS_TEMPLATE])
+@pytest.mark.parametrize("needs", [{"prefix": [GOOD]}, {"line_prefix": GOOD}])
+def test_a_method_that_trains_on_does_not_inherit_the_needs_of_the_one_before(tmp_path, template, needs):
+    needs = needs | {"suppress": [GOOD, BAD]}
+    lm, inherited = read_back(export_model(make_lm(), make_tokenizer(chat_template=template), tmp_path / "one", needs))
+    path = export_model(lm, inherited, tmp_path / "two", {})
+    assert not {"suppress_tokens", "sequence_bias"} & json.loads((path / "generation_config.json").read_text()).keys()
+    loaded = AutoTokenizer.from_pretrained(path)
+    assert GOOD not in loaded("a").input_ids and loaded.chat_template == template
+    path = export_model(make_lm(), inherited, tmp_path / "three", {"prefix": [BAD]})
+    assert AutoTokenizer.from_pretrained(path)("a").input_ids == [BOS, BAD, *bytes_of("a")]
 
 
 # Refusals
@@ -323,6 +361,7 @@ def test_a_fault_at_any_call_leaves_the_old_folder_or_the_new(tmp_path, monkeypa
 
     monkeypatch.setattr(export, "_write_model", write)
     monkeypatch.setattr(export, "_load_back", lambda *args: None)
+    monkeypatch.setattr(export, "_same_ids", lambda *args: True)
 
     def prepare():
         path = tmp_path / str(next(numbers)) / "model"
