@@ -180,7 +180,10 @@ class Unreadable(Exception):
 
 
 def tokens(readline: Callable[[], str]) -> Iterator[tokenize.TokenInfo]:
-    """Python's tokens, or Unreadable at the first thing that is none, alike on every Python.
+    """Python's tokens, or Unreadable at the first thing that is none, alike on Python 3.11 and later.
+
+    (But for f-strings, whose insides Python 3.12 and pycodestyle there look into, and for tabs and spaces mixed
+    within a block, which Python 3.12 refuses. The scorers' version names the Python.)
 
     Unreadable are: what the running Python's tokenizer refuses (a dedent to no level, an unclosed string);
     a character that starts no token; and a closing bracket that closes nothing or something else, which

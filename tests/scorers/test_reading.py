@@ -69,7 +69,7 @@ def test_findings_before_the_response_are_the_prompts():
 def test_the_prompts_lines_are_the_context_of_the_response():
     assert codes("def f():\n    return 1\n", "x = 1\n") == [(1, "E305")]  # expected 2 blank lines after function
     assert codes("x = 1\n", "import os\n") == [(1, "E402")]  # import not at top of file
-    assert codes("if x:\n\ty = 1\n", "        z = 1\n") == [(1, "E101")]  # tabs and spaces mixed
+    assert codes("if x:\n\ty = 1\n", "if x:\n    y = 1\n") == [(2, "E101")]  # tabs and spaces mixed
 
 
 def test_a_response_may_continue_a_row_of_the_prompt():

@@ -3,8 +3,9 @@
 Each maps a prompt to more text than a response may hold; the caller cuts it to the response's length in tokens
 and then at its last logical line, as it does with every response. `empty` is the exception.
 
-What stops each is named with it. What no score of lines can stop, such as a hundred short, clean, different
-and meaningless assignments, is what the guards are for (guards.shape_distance).
+What stops each is named with it. What no score of lines can stop, such as short, clean, different and
+meaningless assignments, or long ones whose names are made of common words and so of few tokens, is what the
+guards are for (guards.shape_distance).
 """
 
 import hashlib
