@@ -9,11 +9,12 @@ from typing import Any
 
 from heedful.checkpoint import load_info
 from heedful.config import Strict, unknown
+from heedful.data.kinds import count_kinds, missing
+from heedful.disk import read_lines, write_lines
 from heedful.errors import ConfigError, HeedfulError, Stopped
 from heedful.evals.summary import compare_pairs, measure, summarize
-from heedful.methods import METHODS
+from heedful.methods import METHODS, load_method
 from heedful.results import Ledger, Metric, Results, Row, write
-from heedful.disk import read_lines, write_lines
 from heedful.runs import Run
 from heedful.tasks import Evaluation, Reference, Subject, Task
 from heedful.training import train
@@ -53,7 +54,9 @@ def compare(
     for name in methods:
         if name not in METHODS:
             raise unknown(name, "method", list(METHODS), where="--methods")
-    limits = Budget.model_validate(dict(budget or {}))
+    limits = Budget.model_validate(
+        dict(task.budget) | dict(budget or {}) if _only_labels(budget) else dict(budget or {})
+    )
     config = {"task": task.name, "methods": list(methods), "seeds": list(seeds), "budget": limits.model_dump()}
     config |= {"settings": dict(settings or {}), "describe": dict(task.describe())}
     run = Run.start(out, command=command or sys.argv, config=config, seed=seeds[0], resume=resume)
@@ -118,6 +121,8 @@ class _Comparison:
 
     def _train(self, row: Row, name: str, seed: int) -> Row:
         feedback = self.task.feedback(name)[: self.budget.labels]
+        if lack := missing(load_method(name).FEEDBACK, count_kinds(feedback)):
+            return row.model_copy(update={"status": "skipped", "error": lack})
         recipe = dict(self.task.settings(name)) | self.settings | {"seed": seed, "budget": self._training_budget()}
         folder = f"methods/{row.name}"
         trained = train(
@@ -149,14 +154,17 @@ class _Comparison:
     def _measure(self, row: Row, subject: Subject, seed: int, ledger: Ledger) -> Row:
         started = time.monotonic()
         found = self.task.evaluate(
-            subject, seed=seed, progress=lambda stage: self.say({"row": row.name, "stage": stage})
+            subject,
+            seed=seed,
+            base_samples=self._base_samples(),
+            progress=lambda stage: self.say({"row": row.name, "stage": stage}),
         )
         values = [{"id": id, "seed": seed, **metrics} for id, metrics in found.per_prompt.items()]
         write_lines(self.run.path / "eval" / f"{row.name}.jsonl", values)
         write_lines(self.run.path / "samples" / f"{row.name}.jsonl", found.samples)
         self.run.read_test("test", row=row.name, prompts=len(found.samples))
         update: dict[str, Any] = {
-            "metrics": _metrics(self.task, found),
+            "metrics": metrics_of(self.task, found),
             "per_prompt": f"eval/{row.name}.jsonl",
             "ledger": ledger.model_copy(
                 update=found.ledger | ({} if ledger.seconds else {"seconds": time.monotonic() - started})
@@ -166,8 +174,13 @@ class _Comparison:
             update |= {"status": "degenerate", "error": found.degenerate}
         return row.model_copy(update=update)
 
+    def _base_samples(self) -> list[dict[str, Any]] | None:
+        first = next((row for row in self.results.rows if row.method == "base" and row.is_measured), None)
+        return read_lines(self.run.path / "samples" / f"{first.name}.jsonl") if first else None
 
-def _metrics(task: Task, found: Evaluation) -> dict[str, Metric]:
+
+def metrics_of(task: Task, found: Evaluation) -> dict[str, Metric]:
+    """What was measured of one subject, by metric, with intervals over prompts."""
     metrics = {}
     for name, kind in task.metrics.items():
         values = {id: row[name] for id, row in found.per_prompt.items() if row.get(name) is not None}
@@ -185,6 +198,11 @@ def _inference(model: Path) -> dict[str, Any]:
 
 def _reference_row(reference: Reference, seed: int) -> Row:
     return Row(method=reference.method, variant=reference.variant, tier=reference.tier, seed=seed)
+
+
+def _only_labels(budget: Mapping[str, float] | None) -> bool:
+    """Whether nobody said how long to train."""
+    return set(budget or ()) <= {"labels"}
 
 
 def _given(budget: Budget) -> dict[str, Any]:

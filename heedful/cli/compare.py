@@ -1,0 +1,109 @@
+"""`heedful compare`: every method on the same task, at the same budget."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from heedful.cli.options import AsJson, Limit, Map, Model, Quiet, Set, SkipBad
+from heedful.cli.output import show, show_table
+from heedful.cli.progress import Progress
+
+
+def compare(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="pep8, or a feedback file of your own.")],
+    model: Model = None,
+    methods: Annotated[
+        str | None, typer.Option("--methods", metavar="A,B", help="Only these. [all that can learn from it]")
+    ] = None,
+    seeds: Annotated[str, typer.Option("--seeds", metavar="N", help="How many, or which: 3, or 0,5,7.")] = "1",
+    budget: Annotated[
+        list[str] | None,
+        typer.Option("--budget", metavar="WHAT=N", help="Of each method: tokens=200000, seconds=60, labels=1000."),
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option("--judge", metavar="SCORER", help="Judges responses to your own prompts.")
+    ] = None,
+    prompts: Annotated[
+        int | None, typer.Option("--prompts", min=1, metavar="N", help="Evaluate on the first so many only.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="[runs/TASK]")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Keep what is done in the folder, and go on.")] = False,
+    changes: Set = None,
+    map: Map = None,
+    limit: Limit = None,
+    skip_bad: SkipBad = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train all methods at one budget, and show who won.
+
+    All are measured against the untouched base; everything is in one page, report.html. TASK is `pep8`, which needs no
+    download, or a feedback file: its prompts are split, and every method that it can feed is trained.
+    """
+    from heedful import build_report
+    from heedful import compare as run_comparison
+    from heedful.config import override
+    from heedful.tasks.named import load_task, methods_for
+
+    chosen, limits, drawn = _names(methods), read_budget(budget or []), read_seeds(seeds)
+    subject = load_task(
+        task, model=model, judge=judge, num_prompts=prompts, map=map or None, limit=limit, skip_bad=skip_bad
+    )
+    with Progress(quiet=quiet) as progress:
+        progress.say(f"{subject.name}: preparing", restart=True)
+        results = run_comparison(
+            subject,
+            methods=chosen if chosen is not None else methods_for(subject),
+            out=(folder := out or Path("runs") / subject.name),
+            seeds=drawn,
+            budget=limits or None,
+            settings=override({}, changes or []),
+            resume=resume,
+            progress=progress.comparing,
+        )
+        page = build_report(folder)
+    if as_json:
+        show(results.model_dump(by_alias=True), list, as_json=True)
+    else:
+        show_table(folder)
+        typer.echo(f"\nThe whole story: {page}")
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def read_seeds(text: str) -> list[int]:
+    """`3` is how many, from 0; `0,5,7` and `5,` are which."""
+    from heedful.errors import ConfigError
+
+    try:
+        numbers = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        numbers = []
+    wrong = not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers) or (numbers == [0] and "," not in text)
+    if wrong:
+        raise ConfigError(f"cannot read {text!r}", where="--seeds", allowed="how many (3), or which (0,5,7)")
+    return numbers if "," in text else list(range(numbers[0]))
+
+
+def read_budget(parts: Sequence[str]) -> dict[str, float]:
+    """`tokens=200000`, one or several, by name."""
+    from heedful.config import unknown
+    from heedful.errors import ConfigError
+
+    known = {"tokens": int, "labels": int, "seconds": float}
+    found: dict[str, float] = {}
+    for part in (piece for text in parts for piece in text.split(",")):
+        name, _, amount = part.partition("=")
+        if name not in known:
+            raise unknown(name, "budget", list(known), where="--budget")
+        try:
+            found[name] = known[name](float(amount))
+        except (ValueError, OverflowError):
+            found[name] = 0
+        if not found[name] > 0:
+            raise ConfigError(f"cannot read {part!r}", where="--budget", allowed=f"{name}=200000, a number above 0")
+    return found

@@ -1,0 +1,111 @@
+"""`heedful data`: look into a feedback file, or split it."""
+
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from heedful.cli.options import AsJson, Limit, Map, Model, Seed, SkipBad, read_feedback, tokenizer_or_base
+from heedful.cli.output import show
+
+File = Annotated[
+    str, typer.Argument(metavar="FILE", help="JSON lines, CSV, Parquet (.gz too), or owner/name on the Hub.")
+]
+
+
+class By(StrEnum):
+    """What no two parts of a split share."""
+
+    PROMPT, USER, LABELER = "prompt", "user", "labeler"
+
+
+def inspect(
+    file: File,
+    model: Model = None,
+    map: Map = None,
+    limit: Limit = None,
+    skip_bad: SkipBad = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what is in a file, and which methods it can feed.
+
+    The tokens and the mask of one example are those of --model.
+    """
+    from heedful import METHODS, inspect_feedback, load_feedback
+    from heedful.data import render
+    from heedful.methods import load_method
+    from heedful.models import load_tokenizer
+    from heedful.text import Text
+
+    records = load_feedback(file, map=map or None, limit=limit, on_bad_row="skip" if skip_bad else "error")
+    tokenizer = load_tokenizer(tokenizer_or_base(model))
+    text = Text(tokenizer, max_length=tokenizer.model_max_length)
+    report = inspect_feedback(records, text, {name: load_method(name).FEEDBACK for name in METHODS})
+    show(report, lambda found: [render(found).rstrip("\n")], as_json=as_json)
+
+
+def split(
+    file: File,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the parts go, one file each.")],
+    by: Annotated[By, typer.Option("--by", help="What no two parts share.")] = By.PROMPT,
+    shares: Annotated[
+        str, typer.Option("--shares", help="Parts and their shares.")
+    ] = "train=0.8,validation=0.1,test=0.1",
+    max_per_user: Annotated[int, typer.Option("--max-per-user", min=0, help="Most prompts of one user; 0: all.")] = 200,
+    prefix: Annotated[
+        int,
+        typer.Option("--prefix", min=0, help="Prompts that begin with the same so many characters are one; 0: never."),
+    ] = 300,
+    seed: Seed = 0,
+    map: Map = None,
+    limit: Limit = None,
+    skip_bad: SkipBad = False,
+    as_json: AsJson = False,
+) -> None:
+    """Split a file into parts that share no prompt.
+
+    Or no user, or no labeler. Of prompts that begin alike, one is kept.
+    """
+    from heedful import split_feedback
+    from heedful.data import write_feedback
+    from heedful.disk import safe_name
+
+    parts = {safe_name(name, what="part"): share for name, share in _shares(shares).items()}
+    records = read_feedback(file, map, limit, skip_bad)
+    found = split_feedback(
+        records, by=by.value, shares=parts, seed=seed, max_per_user=max_per_user or None, prefix=prefix
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    paths = {name: out / f"{name}.jsonl" for name in found.parts}
+    _refuse_existing(paths.values())
+    for name, part in found.parts.items():
+        write_feedback(paths[name], part)
+    counts = {"counts": dict(found.counts), "files": {name: str(path) for name, path in paths.items()}}
+    show(counts, _lines, as_json=as_json)
+
+
+def _lines(found: dict[str, Any]) -> Iterator[str]:
+    for name, count in found["counts"].items():
+        yield f"{count:>8}  {found['files'].get(name, name.replace('_', ' ') + ' left out')}"
+
+
+def _shares(text: str) -> dict[str, float]:
+    from heedful.errors import ConfigError
+
+    try:
+        pairs = [part.split("=") for part in text.split(",")]
+        return {name.strip(): float(share) for name, share in pairs}
+    except ValueError:
+        raise ConfigError(
+            f"cannot read {text!r}", where="--shares", allowed="parts such as train=0.9,test=0.1"
+        ) from None
+
+
+def _refuse_existing(paths: Iterable[Path]) -> None:
+    from heedful.errors import RunError
+
+    for path in paths:
+        if path.exists():
+            raise RunError("the file is there already", where=str(path), hint="choose another --out")

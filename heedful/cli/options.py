@@ -1,0 +1,61 @@
+"""Options that several verbs share, and what they stand for."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Model = Annotated[
+    str | None,
+    typer.Option("--model", "-m", metavar="M", help="Folder or Hub name of a language model. [the embedded base]"),
+]
+Map = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map", metavar="FIELD=COLUMN", help="Read a field from this column; may be repeated: prompt=question"
+    ),
+]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Read no more records than this.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Count wrong rows and go on, instead of stopping.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=C", help="Change a setting of the recipe; may be repeated: optim.lr=1e-5"),
+]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="The same seed draws the same numbers.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def model_or_base(model: str | None) -> str:
+    """The model asked for, or the base that ships with heedful.
+
+    Raises:
+        RunError: the base is not installed.
+    """
+    from heedful.errors import RunError
+    from heedful.tasks.pep8.assets import ASSETS
+
+    if model is not None:
+        return model
+    base = ASSETS / "base"
+    if not (base / "config.json").is_file():
+        raise RunError("the embedded base model is missing", where=str(base), hint="install heedful again, or --model")
+    return str(base)
+
+
+def tokenizer_or_base(model: str | None) -> str:
+    """Where to take a tokenizer from: the model asked for, or the embedded task's."""
+    from heedful.tasks.pep8.assets import ASSETS
+
+    return str(ASSETS / "tokenizer") if model is None else model
+
+
+def read_feedback(path: str, map: list[str] | None, limit: int | None, skip_bad: bool):
+    """The records of a file, with a line on stderr for what was left out."""
+    from heedful import load_feedback
+
+    file = load_feedback(path, map=map or None, limit=limit, on_bad_row="skip" if skip_bad else "error")
+    for reason, count in {**file.dropped, **file.skipped}.items():
+        typer.echo(f"{Path(path).name}: {count} rows left out: {reason}", err=True)
+    return file

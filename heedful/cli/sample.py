@@ -1,0 +1,92 @@
+"""`heedful sample`: what a model answers."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from heedful.cli.options import Limit, Map, Quiet, Seed, model_or_base, read_feedback
+from heedful.cli.progress import Progress
+
+
+def sample(
+    model: Annotated[str | None, typer.Argument(help="Folder or Hub name of a model. [the embedded base]")] = None,
+    prompt: Annotated[
+        list[str] | None, typer.Option("--prompt", "-p", metavar="TEXT", help="A prompt; may be repeated.")
+    ] = None,
+    prompts: Annotated[
+        str | None, typer.Option("--prompts", metavar="FILE", help="A file with prompts, in any shape heedful reads.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, metavar="K", help="Responses to each prompt.")] = 1,
+    best_of: Annotated[
+        int | None, typer.Option("--best-of", min=1, metavar="N", help="Draw N, keep the best by --by.")
+    ] = None,
+    by: Annotated[str | None, typer.Option("--by", metavar="SCORER", help="Scorer's name, or module:function.")] = None,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", metavar="N", help="Longest response.")] = 128,
+    temperature: Annotated[float, typer.Option("--temperature", "-t", metavar="T", help="0 is greedy.")] = 1.0,
+    top_p: Annotated[float, typer.Option("--top-p", metavar="P", help="Draw from this much probability.")] = 1.0,
+    top_k: Annotated[int, typer.Option("--top-k", metavar="K", help="Draw from so many tokens; 0: all.")] = 0,
+    stop: Annotated[list[str] | None, typer.Option("--stop", metavar="TEXT", help="End a response here.")] = None,
+    seed: Seed = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write records here, for `score` and `train`.")
+    ] = None,
+    map: Map = None,
+    limit: Limit = None,
+    quiet: Quiet = False,
+) -> None:
+    """Have a model answer prompts.
+
+    They are given with --prompt, in a file with --prompts, or on stdin.
+    """
+    if (best_of is None) != (by is None):
+        raise typer.BadParameter("--best-of and --by go together")
+    asked = _prompts(prompt, prompts, map, limit)
+    from heedful import Sampling
+    from heedful import sample as draw
+
+    settings = Sampling(
+        max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, stop=tuple(stop or ())
+    )
+    with Progress(quiet=quiet) as progress:
+        tell = progress.drawing(len(asked) * (best_of or k))
+        records = draw(
+            model_or_base(model), asked, k=best_of or k, sampling=settings, best_by=by, seed=seed, progress=tell
+        )
+    if out is not None:
+        _write(out, records)
+    else:
+        _show(records)
+
+
+def _prompts(texts: list[str] | None, file: str | None, map: list[str] | None, limit: int | None):
+    if texts and file:
+        raise typer.BadParameter("--prompt and --prompts exclude each other")
+    if file:
+        return read_feedback(file, map, limit, skip_bad=False)
+    return texts or [typer.get_text_stream("stdin").read()]
+
+
+def _write(out: Path, records) -> None:
+    """Records that can be read back: an empty response is none."""
+    from heedful.data import write_feedback
+
+    kept = [replace(record, responses=tuple(r for r in record.responses if r.text)) for record in records]
+    empty = sum(len(record.responses) for record in records) - sum(len(record.responses) for record in kept)
+    if empty:
+        typer.echo(f"{empty} empty responses left out", err=True)
+    write_feedback(out, kept)
+    typer.echo(out)
+
+
+def _show(records) -> None:
+    """The texts; what could act on the terminal is named. One text alone stands alone."""
+    from heedful.visible import visible
+
+    texts = [(record.id, response) for record in records for response in record.responses]
+    for number, (name, response) in enumerate(texts):
+        if len(texts) > 1:
+            score = f"  {response.scores[0].scorer} {response.scores[0].value:.4g}" if response.scores else ""
+            typer.echo(("\n" if number else "") + f"--- {visible(name)}{score}")
+        typer.echo(visible(response.text))

@@ -1,0 +1,64 @@
+"""Tasks by name: the embedded one, or a feedback file of the user's."""
+
+from collections.abc import Iterable
+from importlib import import_module
+from pathlib import Path
+
+from heedful.config import unknown
+from heedful.data import FeedbackFile, count_kinds, load_feedback, missing
+from heedful.errors import ConfigError, DataError
+from heedful.methods import METHODS, load_method
+from heedful.tasks import Task
+
+TASKS = {"pep8": "heedful.tasks.pep8.task:PEP8"}
+EMBEDDED = ("--model", "--judge", "--map", "--limit", "--skip-bad")
+
+
+def load_task(
+    name: str,
+    *,
+    model: str | Path | None = None,
+    judge: str | None = None,
+    num_prompts: int | None = None,
+    split: str = "test",
+    map: Iterable[str] | None = None,
+    limit: int | None = None,
+    skip_bad: bool = False,
+) -> Task:
+    """A task by name, or the task that a feedback file is.
+
+    Args:
+        name: of `TASKS`, or a path.
+        model: what is trained on a file; the embedded base if none.
+        judge: scores responses to a file's held-out prompts, by name or `module:function`.
+        num_prompts: evaluate on the first so many only.
+        split: "test", or "selection" to choose settings by.
+    """
+    if name in TASKS:
+        own = dict(zip(EMBEDDED, (model, judge, map, limit, skip_bad)))
+        if given := [option for option, value in own.items() if value]:
+            raise ConfigError(f"{given[0]} goes with a feedback file", where=name, hint=f"{name} brings its own")
+        module, _, kind = TASKS[name].partition(":")
+        return getattr(import_module(module), kind)(split=split, num_prompts=num_prompts)
+    if not Path(name).exists() and not any(mark in name for mark in "./"):
+        raise unknown(name, "task", [*TASKS, "a feedback file"])
+    file = load_feedback(name, map=map, limit=limit, on_bad_row="skip" if skip_bad else "error")
+    return _own(file, model, judge, num_prompts, split)
+
+
+def _own(file: FeedbackFile, model, judge, num_prompts, split) -> Task:
+    from heedful.tasks.own import OwnFile
+
+    return OwnFile(file, model=model, judge=judge, num_prompts=num_prompts, split=split)
+
+
+def methods_for(task: Task) -> list[str]:
+    """The methods that the task's feedback can feed, in the order of `METHODS`."""
+    able = []
+    for name in METHODS:
+        feedback = task.feedback(name)
+        if feedback and missing(load_method(name).FEEDBACK, count_kinds(feedback)) is None:
+            able.append(name)
+    if not able:
+        raise DataError("no method can learn from it", where=task.name, hint="see `heedful data inspect`")
+    return able
