@@ -69,6 +69,7 @@ class Task(Protocol):
     name: str
     base: str | Path
     metrics: Mapping[str, MetricKind]
+    budget: Mapping[str, float]  # of each method where none is asked for
 
     def feedback(self, method: str) -> Sequence[Feedback]:
         """What the method learns from."""

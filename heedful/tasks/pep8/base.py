@@ -62,8 +62,8 @@ def documents(corpus: Path, split: str, *, scored: bool) -> Iterator[Feedback]:
             yield Feedback(prompt="", responses=(Response(row["text"], segments=parts),), id=row["id"], source="pep8")
 
 
-def pretrain(method: str, *, corpus: Path, out: Path, tokens: int, seed: int = 0) -> None:
-    """Train one base model for `tokens` tokens from random weights."""
+def pretrain(method: str, *, corpus: Path, out: Path, tokens: int, start: Path | None = None, seed: int = 0) -> None:
+    """Train one base model for `tokens` tokens, from random weights or from where an earlier run ended (a warm restart)."""
     started = time.monotonic()
 
     def show(event) -> None:
@@ -77,7 +77,7 @@ def pretrain(method: str, *, corpus: Path, out: Path, tokens: int, seed: int = 0
 
     train(
         method,
-        model=initialise(out.parent / "init", seed=seed),
+        model=start or initialise(out.parent / "init", seed=seed),
         feedback=list(documents(corpus, "base", scored=method != "mle")),
         out=out,
         settings=TRAINING | {"method": METHODS[method], "budget": {"tokens": tokens}, "seed": seed},
@@ -94,6 +94,7 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tokens", type=int, default=10_000_000)
+    parser.add_argument("--start", type=Path, help="model folder to start from instead of random weights")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     pretrain(**vars(arguments))

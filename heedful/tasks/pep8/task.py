@@ -39,6 +39,7 @@ class PEP8:
     """
 
     name = "pep8"
+    budget: Mapping[str, float] = {"tokens": 300_000}
     metrics: Mapping[str, MetricKind] = {
         "gold": MetricKind("score", "higher"),
         "clean_share": MetricKind("share", "higher"),
@@ -69,7 +70,6 @@ class PEP8:
         self.split, self.base, self.conditional_base = split, base, conditional_base
         self.prompts = [row for row in read("prompts") if row["split"] == split][:num_prompts]
         self.documents = read("heldout")
-        self._base_shape: ShapeDistance | None = None
 
     # What methods learn from
 
@@ -120,7 +120,14 @@ class PEP8:
         ]
         return rows
 
-    def evaluate(self, subject: Subject, *, seed: int, progress: Callable[[str], None] | None = None) -> Evaluation:
+    def evaluate(
+        self,
+        subject: Subject,
+        *,
+        seed: int,
+        base_samples: Sequence[Mapping[str, Any]] | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> Evaluation:
         """Sample once a prompt, score, and read held-out text."""
         policy = load(subject.model)
         say = progress or (lambda message: None)
@@ -130,7 +137,7 @@ class PEP8:
         self._score(found)
         say("reading held-out text")
         self._read(policy, subject, found, samples)
-        self._guard(found)
+        self._guard(found, base_samples)
         return found
 
     def _sample(self, policy: Policy, subject: Subject, seed: int) -> tuple[Evaluation, list]:
@@ -147,7 +154,7 @@ class PEP8:
             [cut_at_last_logical_line(row["prompt"], sample.text) for sample in several]
             for row, several in zip(self.prompts, drawn)
         ]
-        golds = self._gold(texts)
+        golds = gold_scores(self.prompts, texts)
         chosen = best_of_n(drawn, golds)
         found = Evaluation()
         for row, several, cut, scores, sample in zip(self.prompts, drawn, texts, golds, chosen):
@@ -161,13 +168,6 @@ class PEP8:
         if subject.num_samples > 1:
             found.ledger["scorer_calls"] = {"pep8_lines": calls}
         return found, chosen
-
-    def _gold(self, texts: Sequence[Sequence[str]]) -> list[list[float]]:
-        items = [
-            Item(row["prompt"], text, id=row["id"]) for row, several in zip(self.prompts, texts) for text in several
-        ]
-        scores = iter(score_all(PEP8Lines(), items))
-        return [[next(scores).value for _ in several] for several in texts]
 
     def _score(self, found: Evaluation) -> None:
         items = [Item(s["prompt"], s["response"], id=s["prompt_id"]) for s in found.samples]
@@ -200,15 +200,18 @@ class PEP8:
         for row, value in zip(self.prompts, kl):
             found.per_prompt[row["id"]]["kl_to_base"] = value
 
-    def _guard(self, found: Evaluation) -> None:
-        shape = shape_distance([bigrams(s["prompt"], s["response"]) for s in found.samples], self._real_shape)
+    def _guard(self, found: Evaluation, base_samples: Sequence[Mapping[str, Any]] | None) -> None:
+        shape = self._shape(found.samples)
         summary = summarise((s["prompt"], s["response"]) for s in found.samples)
         found.totals = {"ast_distance": shape.value, "crashes": summary["crashes"]}
-        self._base_shape = self._base_shape or shape
-        if is_degenerate(shape, self._base_shape):
+        base = self._shape(base_samples) if base_samples else shape
+        if is_degenerate(shape, base):
             found.degenerate = (
-                f"its code is {shape.value:.3f} bits from real code in shape, the base's {self._base_shape.value:.3f}"
+                f"its code is {shape.value:.3f} bits from real code in shape, the base's {base.value:.3f}"
             )
+
+    def _shape(self, samples: Sequence[Mapping[str, Any]]) -> ShapeDistance:
+        return shape_distance([bigrams(sample["prompt"], sample["response"]) for sample in samples], self._real_shape)
 
     @cached_property
     def _real_shape(self) -> Counter:
@@ -216,6 +219,13 @@ class PEP8:
 
     def _encode(self, prompt: str, subject: Subject) -> list[int]:
         return [*self.text.encode_prompt(prompt, line_prefix=subject.line_prefix), *subject.prefix]
+
+
+def gold_scores(prompts: Sequence[Mapping[str, Any]], texts: Sequence[Sequence[str]]) -> list[list[float]]:
+    """The gold score of each response, several to a prompt."""
+    items = [Item(row["prompt"], text, id=row["id"]) for row, several in zip(prompts, texts) for text in several]
+    scores = iter(score_all(PEP8Lines(), items))
+    return [[next(scores).value for _ in several] for several in texts]
 
 
 def line_scored(row: Mapping[str, Any]) -> Feedback:

@@ -1,0 +1,231 @@
+"""The user's own feedback file as a task: which method learns most from it, on prompts it has not seen, at what cost?"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from heedful.batch import Branch, Group
+from heedful.config import read_yaml
+from heedful.data import FeedbackFile
+from heedful.data.kinds import count_kinds
+from heedful.data.split import split_feedback
+from heedful.errors import DataError
+from heedful.evals.likelihood import TokenReading, read_tokens
+from heedful.models import Policy, load, load_tokenizer
+from heedful.records import Feedback, prompt_text, strict_pairs
+from heedful.sampling import Sampling, best_of_n, generate
+from heedful.scorers import Item, load_scorer, score_all
+from heedful.targets.relabel import best_response
+from heedful.tasks import Evaluation, MetricKind, Reference, Subject
+from heedful.tasks.pep8.assets import ASSETS
+from heedful.text import Text, with_line_prefix
+from heedful.training import context_length
+
+SHARES = {"train": 0.8, "selection": 0.05, "test": 0.15}
+MAX_PROMPTS = 200  # of the evaluation
+NUM_SAMPLES = 32  # prompts that are answered where no judge asks for more
+RESPONSE_TOKENS = 128
+BEST_OF = 4
+SAMPLING = {"temperature": 0.7, "top_p": 0.9}
+NATS_PER_BIT = 0.6931471805599453
+RECIPE = Path(__file__).parents[1] / "recipes" / "own" / "common.yaml"
+
+
+class OwnFile:
+    """A feedback file split by prompt, a model, and a judge if there is one.
+
+    Args:
+        file: what `load_feedback` returned.
+        model: folder or Hub name; the embedded base where none is given.
+        judge: a scorer's name or `module:function`; win rate against the base is measured where it is given.
+        num_prompts: evaluate on the first so many held-out prompts only.
+        split: "test" for results, "selection" for choosing settings.
+    Raises:
+        DataError: too few prompts to hold any out.
+    """
+
+    def __init__(
+        self,
+        file: FeedbackFile,
+        *,
+        model: str | Path | None = None,
+        judge: str | None = None,
+        num_prompts: int | None = None,
+        split: str = "test",
+    ):
+        self.file, self.base, self.split = file, model or ASSETS / "base", split
+        self.name = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(file.path).name.split(".")[0]) or "own"
+        self.judge = load_scorer(judge) if judge else None
+        parts = split_feedback(file, shares=SHARES, max_per_user=None, prefix=0)
+        self.train_part = parts.parts["train"]
+        self.held_out = _one_per_prompt(parts.parts[split])[: num_prompts or MAX_PROMPTS]
+        if not self.train_part or not self.held_out:
+            raise DataError(
+                f"{len(file)} records leave {len(self.train_part)} to train on and {len(self.held_out)} to measure on",
+                where=file.path,
+                allowed="feedback on at least a few dozen prompts",
+            )
+
+    @property
+    def metrics(self) -> Mapping[str, MetricKind]:
+        """What this file and judge allow to be measured."""
+        found: dict[str, MetricKind] = {}
+        if self.judge is not None:
+            found["win_rate"] = MetricKind("share", "higher")
+            found["judge_score"] = MetricKind("score", "higher")
+        if any(strict_pairs(record) for record in self.held_out):
+            found["pref_accuracy"] = MetricKind("share", "higher")
+            found["pref_accuracy_per_token"] = MetricKind("share", "higher")
+        found["bits_per_byte"] = MetricKind("bits", "lower")
+        found["length"] = MetricKind("characters", "none")
+        return found
+
+    @cached_property
+    def budget(self) -> Mapping[str, float]:
+        """One pass over every response of the training part, its prompt once, in tokens of this model."""
+        text = Text(load_tokenizer(self.base), max_length=2)
+        texts = [prompt_text(record.prompt) for record in self.train_part]
+        texts += [response.text for record in self.train_part for response in record.responses]
+        return {"tokens": sum(len(text.encode(piece)) + 1 for piece in texts)}
+
+    def feedback(self, method: str) -> Sequence[Feedback]:
+        """The training part; each method takes the records that can feed it."""
+        return self.train_part
+
+    def settings(self, method: str) -> Mapping[str, Any]:
+        """One recipe for all; `--set` changes it."""
+        return read_yaml(RECIPE)
+
+    def describe(self) -> Mapping[str, Any]:
+        """The file, its split and its kinds of feedback."""
+        return {
+            "file": self.file.path,
+            "sha256": self.file.sha256,
+            "split": self.split,
+            "train": len(self.train_part),
+            "prompts": len(self.held_out),
+            "kinds": count_kinds(self.file),
+            "judge": self.judge.name if self.judge else None,
+        }
+
+    def references(self) -> Sequence[Reference]:
+        """The base; with a judge also the best of a few of its samples."""
+        rows = [Reference("base", "", None, Subject(self.base))]
+        if self.judge is not None:
+            rows.append(Reference("best_of_n", f"n{BEST_OF}", 3, Subject(self.base, num_samples=BEST_OF)))
+        return rows
+
+    def evaluate(
+        self,
+        subject: Subject,
+        *,
+        seed: int,
+        base_samples: Sequence[Mapping[str, Any]] | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> Evaluation:
+        """Read the held-out responses, then answer held-out prompts."""
+        policy = load(subject.model)
+        text = Text(load_tokenizer(subject.model), max_length=context_length(policy))
+        say = progress or (lambda message: None)
+        found = Evaluation()
+        say("reading held-out responses")
+        self._read(policy, text, subject, found)
+        say("sampling")
+        self._sample(policy, text, subject, found, seed, base_samples)
+        return found
+
+    def _read(self, policy: Policy, text: Text, subject: Subject, found: Evaluation) -> None:
+        groups: dict[tuple[int, int], Group] = {}
+        for n, record in enumerate(self.held_out):
+            prompt = _encode(text, record, subject)
+            for index, response in enumerate(record.responses):
+                ids = text.encode_response(response.text, finished=not response.truncated)
+                tokens, own = with_line_prefix(ids, text, subject.line_prefix)
+                if len(prompt) + len(tokens) <= text.max_length:
+                    groups[n, index] = Group(record.id, prompt, (Branch(tokens, {"mask": own}),))
+        readings = dict(zip(groups, read_tokens(policy, list(groups.values()), banned=subject.suppress)))
+        for n, record in enumerate(self.held_out):
+            values = found.per_prompt.setdefault(record.id, {})
+            values |= _preference(record, n, readings)
+            best = best_response(record)
+            if (n, best) in readings:
+                bits = -readings[n, best].logp.double().sum().item() / NATS_PER_BIT
+                values["bits_per_byte"] = [bits, len(record.responses[best].text.encode())]
+
+    def _sample(
+        self,
+        policy: Policy,
+        text: Text,
+        subject: Subject,
+        found: Evaluation,
+        seed: int,
+        base_samples: Sequence[Mapping[str, Any]] | None,
+    ) -> None:
+        room = text.max_length - RESPONSE_TOKENS * (1 if subject.line_prefix is None else 2) - 1
+        asked = [(n, record, _encode(text, record, subject)) for n, record in enumerate(self.held_out)]
+        asked = [entry for entry in asked if len(entry[2]) <= room][: None if self.judge else NUM_SAMPLES]
+        if not asked:
+            return
+        settings = Sampling(
+            max_tokens=RESPONSE_TOKENS, banned=tuple(subject.suppress), line_prefix=subject.line_prefix, **SAMPLING
+        )
+        prompts = [ids for _, _, ids in asked]
+        keys = [n for n, _, _ in asked]
+        drawn = generate(policy.lm, text, prompts, settings, k=subject.num_samples, seed=seed, keys=keys)
+        scores = self._judged(asked, drawn) if self.judge else [[0.0] * subject.num_samples for _ in drawn]
+        rivals = {row["prompt_id"]: row["judge_score"] for row in base_samples or () if "judge_score" in row}
+        for (_, record, _), several, sample, own in zip(asked, drawn, best_of_n(drawn, scores), scores):
+            row = {"prompt_id": record.id, "prompt": prompt_text(record.prompt), "response": sample.text}
+            values = found.per_prompt[record.id]
+            values["length"] = len(sample.text)
+            if self.judge:
+                values["judge_score"] = row["judge_score"] = own[several.index(sample)]
+                rival = rivals.get(record.id, row["judge_score"])
+                values["win_rate"] = _win(row["judge_score"], rival)
+            found.samples.append(row | {"truncated": sample.truncated})
+        found.ledger = {"sampled_tokens": sum(len(sample.tokens) for several in drawn for sample in several)}
+        if self.judge and subject.num_samples > 1:
+            found.ledger["scorer_calls"] = {self.judge.name: sum(map(len, drawn))}
+
+    def _judged(self, asked: Sequence[tuple], drawn: Sequence[Sequence]) -> list[list[float]]:
+        assert self.judge is not None
+        items = [
+            Item(prompt_text(record.prompt), sample.text, record.answer, record.id)
+            for (_, record, _), several in zip(asked, drawn)
+            for sample in several
+        ]
+        scores = iter(score_all(self.judge, items))
+        return [[next(scores).value for _ in several] for several in drawn]
+
+
+def _one_per_prompt(records: Sequence[Feedback]) -> list[Feedback]:
+    """The first record with a response of each prompt, so that a prompt counts once and ids differ."""
+    first: dict[str, Feedback] = {}
+    for record in records:
+        if record.responses:
+            first.setdefault(prompt_text(record.prompt) or record.id, record)
+    return list(first.values())
+
+
+def _encode(text: Text, record: Feedback, subject: Subject) -> list[int]:
+    return [*text.encode_prompt(record.prompt, line_prefix=subject.line_prefix), *subject.prefix]
+
+
+def _preference(record: Feedback, n: int, readings: Mapping[tuple[int, int], TokenReading]) -> dict[str, list[float]]:
+    """[pairs ordered right, pairs] by the likelihood of the whole response, and by its mean over tokens; a draw is half.
+
+    The first favours short responses, the second does not; neither is a reward.
+    """
+    pairs = [pair for pair in strict_pairs(record) if all((n, index) in readings for index in pair)]
+    if not pairs:
+        return {}
+    totals = {index: readings[n, index].logp.double() for pair in pairs for index in pair}
+    right = sum(_win(totals[a].sum().item(), totals[b].sum().item()) for a, b in pairs)
+    right_mean = sum(_win(totals[a].mean().item(), totals[b].mean().item()) for a, b in pairs)
+    return {"pref_accuracy": [right, len(pairs)], "pref_accuracy_per_token": [right_mean, len(pairs)]}
+
+
+def _win(mine: float, other: float) -> float:
+    return 0.5 if mine == other else float(mine > other)
