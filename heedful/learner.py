@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from heedful import schedule
@@ -27,6 +28,7 @@ class Learner:
     """
 
     def __init__(self, policy: Policy, training: Training):
+        AcceleratorState._reset_state()  # or a second training in a process could not have another precision
         precision = "bf16" if _forward_dtype(training.dtype, policy) is torch.bfloat16 else "no"
         self.accelerator = Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
         if training.gradient_checkpointing:
@@ -51,24 +53,32 @@ class Learner:
         tree = self.policy.reads_trees and tree_is_cheaper(groups)
         return collate(groups, tree=tree, dtype=self.dtype).to(self.accelerator.device)
 
-    def update(self, work: Work, progress: float) -> dict[str, float]:
+    def update(self, work: Work, progress: float, *, where: str = "") -> dict[str, float]:
         """One optimizer step on the sum of all objectives; returns losses, gradient norms and the learning rate.
 
+        Args:
+            work: objectives, each with its groups; every divisor counts its own objective's groups.
+            progress: share of the training that is done, for the learning rate.
+            where: the step, for messages.
         Raises:
             RunError: a loss or gradient is not finite; the weights are as before the step.
         """
         self.module.train()
-        plan = [(terms, batch) for terms, groups in work for batch in self.batches(groups)]
-        counts = self._counts(work)
+        plan = [
+            (terms, batch, counts)
+            for terms, groups in work
+            for counts in [_counts(terms, groups)]
+            for batch in self.batches(groups)
+        ]
         totals: dict[str, Tensor] = {}
-        for number, (terms, batch) in enumerate(plan):
+        for number, (terms, batch, counts) in enumerate(plan):
             last = number == len(plan) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.module):
                 loss = self._loss(terms, batch, counts, totals)
                 self.accelerator.backward(loss * self.accelerator.num_processes)
         metrics = self._averages(totals)
         metrics |= self._clip()
-        self._require_finite(metrics, [batch for _, batch in plan])
+        self._require_finite(metrics, work, where)
         rate = schedule.learning_rate(self.training.optim, progress)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -79,7 +89,7 @@ class Learner:
     def losses(self, objective: Sequence[TermSpec], groups: Sequence[Group]) -> dict[str, float]:
         """The objective on held-out groups, without a gradient, as `eval_loss` and `eval_<term>`."""
         self.module.eval()
-        counts = self._counts([(objective, groups)])
+        counts = _counts(objective, groups)
         totals: dict[str, Tensor] = {}
         with torch.no_grad():
             for batch in self.batches(groups):
@@ -103,14 +113,6 @@ class Learner:
         totals["loss"] = totals.get("loss", 0.0) + loss.detach()
         return loss
 
-    def _counts(self, work: Work) -> dict[str, float]:
-        """The divisor of each term: its stream summed over the step and all processes, known from the rows alone."""
-        counts: dict[str, float] = {}
-        for terms, groups in work:
-            for name in {spec.per for spec in terms}:
-                counts[name] = max(1.0, counts.get(name, 0.0) + sum(_sum(group, name) for group in groups))
-        return counts
-
     def _averages(self, totals: Mapping[str, Tensor]) -> dict[str, float]:
         stacked = torch.stack([total.double() for total in totals.values()])
         return dict(zip(totals, self.accelerator.reduce(stacked, "sum").tolist(), strict=True))
@@ -123,16 +125,34 @@ class Learner:
             norms["grad_norm" if name == "policy" else f"grad_norm_{name}"] = norm
         return norms
 
-    def _require_finite(self, metrics: Mapping[str, float], batches: Sequence[TreeBatch]) -> None:
+    def _require_finite(self, metrics: Mapping[str, float], work: Work, where: str) -> None:
         broken = [name for name, value in metrics.items() if not math.isfinite(value)]
         if broken:
             self.optimizer.zero_grad(set_to_none=True)
-            ids = [id for batch in batches for id in batch.ids]
+            ids = self._broken(work) or [group.id for _, groups in work for group in groups]
             shown = ", ".join(ids[:8]) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
             raise RunError(
                 f"{', '.join(broken)} is not finite; stopped before the optimizer step (records {shown})",
+                where=where,
                 hint="look at these records; lower optim.lr, or set dtype to float32",
             )
+
+    def _broken(self, work: Work) -> list[str]:
+        """The groups whose loss alone is not finite; there may be none, where only a gradient overflows."""
+        with torch.no_grad():
+            return [
+                group.id
+                for terms, groups in work
+                for group in groups
+                if not self._loss(terms, self.collate([group]), _counts(terms, [group]), {}).isfinite()
+            ]
+
+    def largest(self, value: float) -> float:
+        """The largest of all processes' values, so that they decide alike."""
+        if self.accelerator.num_processes == 1:
+            return value
+        mine = torch.tensor([value], dtype=torch.float64, device=self.accelerator.device)
+        return self.accelerator.gather(mine).max().item()
 
 
 def _parameter_groups(policy: Policy, optim: Optim) -> list[dict[str, Any]]:
@@ -156,6 +176,14 @@ def _forward_dtype(asked: str, policy: Policy) -> torch.dtype:
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if fast else torch.float32
+
+
+def _counts(terms: Sequence[TermSpec], groups: Sequence[Group]) -> dict[str, float]:
+    """The divisor of each term: its stream summed over the step and all processes, known from the rows alone.
+
+    Where nothing counts nothing can be lost either, and any divisor will do.
+    """
+    return {name: sum(_sum(group, name) for group in groups) or 1.0 for name in {spec.per for spec in terms}}
 
 
 def _sum(group: Group, name: str) -> float:

@@ -59,12 +59,12 @@ class Policy(nn.Module):
         """Log-probability of each token that has a stream which is not 0, and the heads' values there."""
         batch_shape = batch.tokens.shape
         index, unique, inverse = predictors(batch)
-        # index_select throughout: the backward of advanced indexing adds duplicates in an order that varies with threads.
+        # index_select throughout: the backward of advanced indexing adds duplicates in an order that threads change.
         hidden = self.hidden(batch).flatten(0, 1).index_select(0, unique)
         logp = self._logp(hidden, inverse, batch.tokens.flatten().index_select(0, index))
         return Outputs(
             logp=_spread(logp, index, batch_shape),
-            value=_spread(self.heads["value"](hidden).float().index_select(0, inverse), index, batch_shape)
+            value=_spread(_full(self.heads["value"](hidden)).index_select(0, inverse), index, batch_shape)
             if "value" in self.heads
             else None,
         )
@@ -135,9 +135,14 @@ def predictors(batch: TreeBatch) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _label_logp(logits: Tensor, inverse: Tensor, labels: Tensor) -> Tensor:
-    logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+    logits = _full(logits)
     chosen = logits.flatten().index_select(0, inverse * logits.shape[-1] + labels)
     return chosen - logits.logsumexp(-1).index_select(0, inverse)
+
+
+def _full(x: Tensor) -> Tensor:
+    """Half precision becomes fp32; fp64 stays."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def _spread(values: Tensor, index: Tensor, shape: torch.Size) -> Tensor:
@@ -155,7 +160,7 @@ def load(path: str | Path, *, heads: Mapping[str, Head] | None = None, dtype: to
         lm = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, use_safetensors=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise RunError(f"cannot load a causal language model: {error}", where=str(path)) from error
-    policy = Policy(lm, heads)
+    policy = Policy(lm, heads).to(dtype)
     probe(policy)
     return policy
 
@@ -180,7 +185,7 @@ def _refuse_pickle(path: str | Path) -> None:
 
 
 def probe(policy: Policy) -> None:
-    """Compare tree and plain on one row, and both with the model's own logits; fall back to plain rows if they differ."""
+    """Compare tree and plain on one row, and both with the model's own logits; read plain rows only if they differ."""
     vocabulary = policy.lm.get_input_embeddings().num_embeddings
     ids = [(7 * i + 3) % vocabulary for i in range(12)]
     ones = [1.0] * 4
