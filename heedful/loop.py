@@ -37,6 +37,8 @@ class State:
     seconds: float = 0.0
     best_step: int = 0
     best: float | None = None
+    best_metrics: dict[str, float] = field(default_factory=dict)
+    evaluated: int = -1  # step of the last evaluation
     metrics: dict[str, float] = field(default_factory=dict)
 
 
@@ -52,7 +54,8 @@ def train(
 ) -> State:
     """Run a method to the end of its budget, from the newest checkpoint where the run has one.
 
-    Afterwards the policy holds the weights of the best evaluation by `method.schedule.select`, or the last where there was none.
+    Afterwards the policy holds the weights of the best evaluation by `method.schedule.select`, or the last where there
+    was none.
 
     Args:
         validation: groups for `eval_loss`; never trained.
@@ -74,6 +77,9 @@ class _Loop:
         self.started = time.monotonic()
 
     def go(self, stop) -> None:
+        _require_own_names([self.method.objective, *(mix.objective for mix in self.method.mixes)])
+        for mix in self.method.mixes:
+            _require_read(mix.objective, mix.groups)
         self._resume()
         for round_index in range(self.state.round_index, self.method.schedule.rounds):
             groups = list(self.method.targets(self.method.source.collect(round_index)))
@@ -82,11 +88,12 @@ class _Loop:
             self.started = time.monotonic()  # tokenising is not training time
             while not limit(self.state):
                 self._step(groups, limit)
-                if stop:
+                if code := int(self.learner.largest(stop.exit_code)):
                     self._save()
-                    raise Stopped(stop.exit_code)
+                    raise Stopped(code)
             self.state.round_index, self.state.index = round_index + 1, 0
-        self._evaluate()
+        if self.state.evaluated != self.state.step:  # a run that was killed while it finished has its last numbers
+            self._evaluate()
         self._save()
         self._restore_best()
 
@@ -96,11 +103,11 @@ class _Loop:
         rows = self._rows(groups, training.batch_size, state.index)
         work = [(self.method.objective, rows)]
         work += [(mix.objective, self._rows(mix.groups, mix.batch_size, state.step)) for mix in self.method.mixes]
-        metrics = self.learner.update(work, limit.progress(state))
+        metrics = self.learner.update(work, limit.progress(state), where=f"step {state.step + 1}")
         state.step, state.index = state.step + 1, state.index + 1
         state.tokens += sum(group.num_tokens for _, groups in work for group in groups)
         now = time.monotonic()
-        state.seconds, self.started = state.seconds + now - self.started, now
+        state.seconds, self.started = self.learner.largest(state.seconds + now - self.started), now
         self._log(metrics, limit)
         if state.step % training.eval_every == 0 and not limit(state):
             self._evaluate()
@@ -136,11 +143,11 @@ class _Loop:
         metrics = self.learner.losses(self.method.objective, self.validation) if self.validation else {}
         if self.evaluate:
             metrics |= self.evaluate(self.learner.policy, state.step)
-        state.metrics = dict(metrics)
+        state.metrics, state.evaluated = dict(metrics), state.step
         if self.learner.accelerator.is_main_process:
             self.run.log(step=state.step, tokens=state.tokens, **metrics)
         if name in metrics and _better(metrics[name], state.best, direction):
-            state.best, state.best_step = metrics[name], state.step
+            state.best, state.best_step, state.best_metrics = metrics[name], state.step, dict(metrics)
             self._save()
         self.started = time.monotonic()  # evaluation is not training time
 
@@ -159,6 +166,8 @@ class _Loop:
     def _resume(self) -> None:
         found = checkpoint.load_newest(self.run.path)
         if found is None:
+            if self.learner.accelerator.is_main_process:
+                self.run.cut({})  # lines of a process that died before its first checkpoint
             return
         self.state = State(**found.state["loop"])
         self._load_policy(found.tensors)
@@ -204,6 +213,8 @@ def _names(learner: Learner) -> dict[int, str]:
 
 
 def _better(value: float, best: float | None, direction: str) -> bool:
+    if not math.isfinite(value):
+        return False
     return best is None or (value < best if direction == "min" else value > best)
 
 
@@ -212,3 +223,9 @@ def _require_read(objective: Sequence[TermSpec], groups: Sequence[Group]) -> Non
     read = frozenset().union(*(spec.reads for spec in objective))
     made = {name for group in groups for branch in group.branches for name in (*branch.streams, *branch.fields)}
     assert made <= read, f"streams {sorted(made - read)} are made by the targets and read by no term"
+
+
+def _require_own_names(objectives: Sequence[Sequence[TermSpec]]) -> None:
+    """Two terms of one name would be logged as their sum."""
+    names = [spec.name for objective in objectives for spec in objective]
+    assert len(set(names)) == len(names), f"terms {sorted(names)} share a name; give each its own with `name=`"
