@@ -1,13 +1,14 @@
 """Sampling beside Hugging Face `generate`, in one process, turn by turn; ours also keeps log-probabilities.
 
-Run: python bench/sampling.py [fork16|fork48|batch ...]; one line of JSON per workload. A ratio above 1: ours is faster.
+Run: python bench/sampling.py [--threads 2] [--rounds 5] [fork16|fork48|batch ...]; one line of JSON per workload. Above
+1 ours is faster. On a machine with other work look at cpu_ratio, with one thread.
 """
 
+import argparse
 import json
 import platform
 import random
 import statistics
-import sys
 import time
 
 import torch
@@ -16,7 +17,6 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from heedful.sampling import Sampling, generate
 
-THREADS = 2
 # name: (prompts, shortest, longest, responses per prompt, new tokens)
 WORKLOADS = {"fork16": (1, 300, 300, 8, 16), "fork48": (1, 300, 300, 8, 48), "batch": (128, 100, 200, 1, 128)}
 
@@ -94,15 +94,20 @@ def measure(lm, name: str, rounds: int) -> dict:
         "cpu_ratio": round(min(cpu["theirs"]) / min(cpu["ours"]), 2),
         "tokens_per_second": round(tokens / min(wall["ours"])),
         "rounds": rounds,
-        "threads": THREADS,
+        "threads": torch.get_num_threads(),
         "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
-        "command": f"python bench/sampling.py {name}",
+        "command": f"python bench/sampling.py --threads {torch.get_num_threads()} --rounds {rounds} {name}",
     }
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(THREADS)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("workloads", nargs="*", metavar="|".join(WORKLOADS), default=list(WORKLOADS))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     model = four_million()
-    for workload in sys.argv[1:] or WORKLOADS:
-        print(json.dumps(measure(model, workload, rounds=3 if workload == "batch" else 9)), flush=True)
+    for workload in args.workloads:
+        print(json.dumps(measure(model, workload, args.rounds)), flush=True)

@@ -104,14 +104,17 @@ class _Layer(CacheLayerMixin):
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         raise AssertionError("the tensors exist from the start")
 
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.get_seq_length() + query_length, 0
+    def get_mask_sizes(self, query_length: int | Tensor) -> tuple[int, int]:
+        # transformers 5.3 passes the queries' positions, 5.23 their number
+        return self.get_seq_length() + (query_length if isinstance(query_length, int) else len(query_length)), 0
 
     def get_seq_length(self) -> int:
         return self.width + self.num_read
 
     def get_max_length(self) -> int:
         return -1
+
+    get_max_cache_shape = get_max_length  # its name in transformers 5.3
 
 
 def _shared_prompt_attention(
@@ -155,7 +158,8 @@ class _Cached:
     def __init__(self, lm: PreTrainedModel, room: int, *, is_shared: bool = True):
         self.lm, self.room, self.is_shared = lm, room, is_shared
         self.accepted = inspect.signature(lm.forward).parameters
-        self.configs = [module.config for module in lm.modules() if isinstance(module, PreTrainedModel)]
+        configs = [module.config for module in lm.modules() if isinstance(module, PreTrainedModel)]
+        self.configs = list({id(config): config for config in configs}.values())
 
     def start(self, prompts: list[tuple[int, ...]]) -> Tensor:
         """Encode each distinct prompt once; returns logits [B, V]."""
