@@ -1,0 +1,183 @@
+"""What bad input gets: the file, line and field, what was found, what is allowed; exit code 2; nothing half-written."""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from small_feedback import record
+
+GOOD = record(0)
+
+
+def with_response(**fields) -> dict:
+    return {"prompt": "p", "responses": [{"text": "a", **fields}]}
+
+
+FILES = {  # lines of the file -> parts of the message
+    "corrupted JSON on line 3": ([GOOD, GOOD, '{"prompt": "p", "responses": ['], ["f.jsonl:3:", "invalid JSON"]),
+    "a row that is a list": ([GOOD, [1, 2]], ["f.jsonl:2", "found a list of 2", "an object"]),
+    "a misspelt field": (
+        [with_response(critque="x")],
+        ["f.jsonl:1", "responses[0]", 'unknown field "critque"', "did you mean `critique`?"],
+    ),
+    "rank 0": ([with_response(rank=0)], ["f.jsonl:1", "responses[0].rank", "found 0", "from 1 up"]),
+    "NaN as score": (['{"prompt": "p", "responses": [{"text": "a", "score": NaN}]}'], ["f.jsonl:1", "NaN"]),
+    "score as text": (
+        [with_response(score="7")],
+        ["f.jsonl:1", "responses[0].score", 'found the text "7"', "a number", "remove the quotes"],
+    ),
+    "an empty response": (
+        [{"prompt": "p", "responses": [{"text": ""}]}],
+        ["f.jsonl:1", "responses[0].text", "found an empty text", "at least one character"],
+    ),
+    "a record without what the method needs": (
+        [{"prompt": "p", "responses": [{"text": "a"}]}],
+        ["cannot learn from", "rwr", "no response has a `score`"],
+    ),
+    "an empty file": ([], ["f.jsonl", "no rows in it", "at least one record"]),
+    "a prompt longer than the context": (
+        [{"prompt": "p" * 70, "responses": [{"text": "a", "score": 1}]}] * 3,
+        ["no training row is left", "prompt leaves no room for a response"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_a_file_that_cannot_be_used_is_refused_with_its_place(heedful, model, case):
+    rows, parts = FILES[case]
+    file = heedful.write("f.jsonl", *rows)
+    found = heedful("train", "rwr", "-f", file, "-m", model, "-o", "run", code=2)
+    for part in parts:
+        assert part in found.err
+    assert "Traceback" not in found.err and found.out == ""
+    assert found.err.count("\n") == 1
+    assert [path.name for path in heedful.folder.iterdir()] == ["f.jsonl"]
+
+
+def test_no_response_token_left_after_truncation_is_said(heedful, model):
+    first = {"text": "x" * 80, "score": 1.0}
+    segments = [{"text": "x" * 70, "score": 0.0}, {"text": "y" * 10, "score": 1.0}]
+    rows = [{"prompt": "p" * 62, "responses": [first | {"segments": segments, "text": "x" * 70 + "y" * 10}]}] * 3
+    file = heedful.write("f.jsonl", *rows)
+    options = ["--set", "method.threshold=0.5", "--set", "validation=0"]
+    found = heedful("train", "filtering", "-f", file, "-m", model, "-o", "run", *options, code=2)
+    assert "no training row is left" in found.err or "no response is left" in found.err
+    assert not (heedful.folder / "run").exists()
+
+
+NAMES = {  # arguments -> parts of the message
+    "a method": (["train", "stf"], ["unknown method 'stf'", "did you mean 'sft'?"]),
+    "a setting": (["train", "sft", "--set", "optim.lrr=1"], ["unknown setting 'optim.lrr'", "did you mean 'lr'?"]),
+    "a setting of the method": (
+        ["train", "rwr", "--set", "method.betta=1"],
+        ["unknown setting 'betta'", "did you mean 'beta'?"],
+    ),
+    "a value": (["train", "sft", "--set", "optim.lr=-1"], ["optim.lr = -1", "greater than 0"]),
+    "an assignment": (["train", "sft", "--set", "optim.lr"], ["--set", "cannot read 'optim.lr'", "a.b=value"]),
+    "two budgets": (
+        ["train", "sft", "--set", "budget.steps=1", "--set", "budget.tokens=1"],
+        ["a budget is one of tokens, steps, epochs, seconds"],
+    ),
+    "a recipe": (["train", "conditional", "pep8/conditionl"], ["unknown recipe", "did you mean 'pep8/conditional'?"]),
+    "a map": (["train", "sft", "--map", "promt=q"], ["--map", "promt", "did you mean `prompt`?"]),
+}
+
+
+@pytest.mark.parametrize("case", NAMES)
+def test_a_name_that_does_not_exist_gets_a_suggestion(heedful, model, feedback, case):
+    arguments, parts = NAMES[case]
+    found = heedful(*arguments, "-f", feedback, "-m", model, "-o", "run", code=2)
+    for part in parts:
+        assert part in found.err
+    assert not (heedful.folder / "run").exists()
+
+
+def test_a_file_that_is_not_there_gets_a_suggestion(heedful, model, feedback):
+    found = heedful("train", "sft", "-f", "feedbak.jsonl", "-m", model, code=2)
+    assert "feedbak.jsonl: no such file" in found.err and "did you mean feedback.jsonl?" in found.err
+
+
+def test_a_model_that_is_not_there_is_said(heedful, feedback):
+    found = heedful("train", "sft", "-f", feedback, "-m", "nowhere/model", "-o", "run", code=2)
+    assert "nowhere/model" in found.err
+    assert not (heedful.folder / "run").exists()
+
+
+def test_pickle_only_weights_are_refused(heedful, model, feedback):
+    folder = heedful.folder / "pickled"
+    shutil.copytree(model, folder)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    found = heedful("train", "sft", "-f", feedback, "-m", folder, "-o", "run", code=2)
+    assert "pickle" in found.err and "expected *.safetensors" in found.err
+    assert not (heedful.folder / "run").exists()
+
+
+def test_a_run_folder_in_use_names_the_process(heedful, model, feedback):
+    from heedful.runs import Run
+
+    heedful("train", "sft", "-f", feedback, "-m", model, "-o", "run", "--set", "budget.steps=1")
+    (heedful.folder / "run/DONE").unlink()
+    with Run.open("run").lock():
+        arguments = ["train", "sft", "-f", feedback, "-m", model, "-o", "run", "--set", "budget.steps=1", "--resume"]
+        found = heedful(*arguments, code=2)
+    assert f"in use by process {os.getpid()}" in found.err
+
+
+def test_other_settings_than_those_of_the_run_are_listed(heedful, model, feedback):
+    arguments = ["train", "sft", "-f", feedback, "-m", model, "-o", "run"]
+    heedful(*arguments, "--set", "budget.steps=1")
+    found = heedful(*arguments, "--set", "budget.steps=2", "--resume", code=2)
+    assert "budget.steps: 1 -> 2" in found.err
+
+
+def test_a_full_disk_while_saving_leaves_what_was_saved(heedful, model, feedback, monkeypatch):
+    from heedful import checkpoint
+
+    saved, real = [], checkpoint.save_file
+
+    def full(tensors, path, *more):
+        if len(saved) == 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        saved.append(path)
+        return real(tensors, path, *more)
+
+    steps = ["--set", "budget.steps=4", "--set", "save_every=2", "--set", "validation=0"]
+    arguments = ["train", "sft", "-f", feedback, "-m", model, "-o", "run", *steps]
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_file", full)
+        assert "no space" in heedful(*arguments, code=2).err
+    assert checkpoint.steps("run") == [2]
+    heedful(*arguments, "--resume")
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_records(heedful, model, feedback):
+    options = ["--set", "optim.lr=1e30", "--set", "optim.warmup=0", "--set", "budget.steps=5", "--set", "batch_size=2"]
+    found = heedful("train", "sft", "-f", feedback, "-m", model, "-o", "run", *options, code=2)
+    assert "not finite" in found.err and "records r" in found.err
+    assert not (heedful.folder / "run/model").exists()
+
+
+def test_a_prompt_longer_than_the_context_cannot_be_sampled(heedful, model):
+    found = heedful("sample", model, "-p", "short", "-p", "p" * 70, "--max-tokens", 4, "-q", code=2)
+    assert "prompt 1" in found.err and "71 tokens" in found.err and "a context of 64" in found.err
+
+
+def test_a_folder_that_is_no_run_has_no_report(heedful):
+    assert "not a run folder" in heedful("report", ".", code=2).err
+    assert list(heedful.folder.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_home_that_cannot_be_written_does_no_harm(heedful, model, feedback):
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("HF_HOME", "XDG_"))}
+    command = [sys.executable, "-m", "heedful", "train", "sft", "-f", str(feedback), "-m", str(model), "-o", "run"]
+    command += ["--set", "budget.steps=1", "--json"]
+    done = subprocess.run(
+        command, env=environment | {"HOME": "/dev/null"}, capture_output=True, text=True, cwd=heedful.folder
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["model"] == "run/model"

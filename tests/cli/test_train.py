@@ -1,0 +1,93 @@
+"""`heedful train` end to end on a tiny model: what it writes, prints and resumes."""
+
+import json
+import signal
+
+import pytest
+
+SHORT = ["--set", "budget.steps=3", "--set", "batch_size=4", "--set", "dtype=float32"]
+
+
+def test_a_training_leaves_a_model_that_can_be_asked(heedful, model, feedback):
+    found = heedful("train", "sft", "-f", feedback, "-m", model, "-o", "run", *SHORT, "--json").json
+    assert found["model"] == "run/model"
+    assert found["ledger"]["train_tokens"] > 0
+    answers = heedful("sample", "run/model", "-p", "say 1: ", "-o", "answers.jsonl", "--max-tokens", 5, "-q")
+    assert answers.out == "answers.jsonl\n"
+    assert json.loads((heedful.folder / "answers.jsonl").read_text())["prompt"] == "say 1: "
+
+
+def test_the_manifest_holds_the_settings_as_they_were_resolved(heedful, model, feedback):
+    heedful("train", "sft", "-f", feedback, "-m", model, "-o", "run", *SHORT)
+    config = json.loads((heedful.folder / "run/manifest.json").read_text())["config"]
+    assert config["budget"]["steps"] == 3
+    assert config["batch_size"] == 4
+    assert config["optim"]["lr"] == 5e-4
+
+
+def test_a_finished_run_is_not_trained_again(heedful, model, feedback):
+    arguments = ["train", "sft", "-f", feedback, "-m", model, "-o", "run", *SHORT]
+    heedful(*arguments)
+    before = (heedful.folder / "run/metrics.jsonl").read_bytes()
+    heedful(*arguments, "--resume")
+    assert (heedful.folder / "run/metrics.jsonl").read_bytes() == before
+    assert "continue it with --resume" in heedful(*arguments, code=2).err
+
+
+def test_a_dry_run_says_what_it_would_do_and_writes_nothing(heedful, model, feedback):
+    found = heedful("train", "rwr", "-f", feedback, "-m", model, "--dry-run", "--json").json
+    assert found["records"] + found["validation_records"] == 8
+    assert found["responses"] == 2 * found["rows"]
+    assert found["tokens_per_epoch"] > 0 and found["memory_bytes"] > 0 and found["seconds"] > 0
+    assert [path.name for path in heedful.folder.iterdir()] == ["feedback.jsonl"]
+
+
+def test_a_dry_run_counts_what_is_lost_by_reason(heedful, model):
+    long = {"prompt": "p" * 70, "responses": [{"text": "x", "demonstration": True}]}
+    good = [{"prompt": f"p{n}", "responses": [{"text": "x", "demonstration": True}]} for n in range(3)]
+    file = heedful.write("f.jsonl", *good, long)
+    found = heedful("train", "sft", "-f", file, "-m", model, "--dry-run", "--set", "validation=0").out
+    assert "prompt leaves no room for a response: 1" in found
+    assert "3 rows" in found
+
+
+def test_a_recipe_is_a_file_and_set_goes_over_it(heedful, model, feedback):
+    recipe = heedful.folder / "mine.yaml"
+    recipe.write_text("batch_size: 2\noptim: {lr: 1e-3, warmup: 0}\nbudget: {steps: 1}\n", encoding="utf-8")
+    heedful("train", "sft", recipe, "-f", feedback, "-m", model, "-o", "run", "--set", "optim.lr=1e-5")
+    config = json.loads((heedful.folder / "run/manifest.json").read_text())["config"]
+    assert (config["batch_size"], config["optim"]["lr"], config["optim"]["warmup"]) == (2, 1e-5, 0)
+
+
+def test_limit_and_map_read_any_file(heedful, model):
+    file = heedful.write("own.jsonl", *({"q": f"{n}? ", "a": "yes"} for n in range(9)))
+    options = ["--map", "prompt=q", "--map", "responses[0].text=a", "--limit", 6, "--dry-run", "--json"]
+    found = heedful("train", "sft", "-f", file, "-m", model, *options).json
+    assert found["records"] + found["validation_records"] == 6
+
+
+def test_ctrl_c_saves_exits_130_and_resume_ends_like_a_run_without_it(heedful, model, feedback, monkeypatch):
+    from heedful.cli.progress import Progress
+
+    arguments = ["train", "sft", "-f", feedback, "-m", model, *SHORT]
+    heedful(*arguments, "-o", "whole")
+
+    def interrupt(event):
+        if event["step"] == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "training", lambda self, name: interrupt)
+        assert "stopped" in heedful(*arguments, "-o", "cut", code=130).err
+    assert not (heedful.folder / "cut/DONE").exists()
+    heedful(*arguments, "-o", "cut", "--resume")
+    weights = [(heedful.folder / run / "model/model.safetensors").read_bytes() for run in ("whole", "cut")]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("mirror", ["tensorboard"])
+def test_a_mirror_that_is_not_installed_is_one_warning(heedful, model, feedback, mirror, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "tensorboardX", None)
+    arguments = ["train", "sft", "-f", feedback, "-m", model, "-o", "run", *SHORT, "--track", mirror]
+    assert "tensorboard is off" in heedful(*arguments).err
+    assert (heedful.folder / "run/DONE").exists()
