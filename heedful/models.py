@@ -7,6 +7,7 @@ a token somebody reads go through the LM head, in chunks, so logits [B, T, V] ne
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +52,7 @@ class Policy(nn.Module):
     def __init__(self, lm: PreTrainedModel, heads: Mapping[str, Head] | None = None):
         super().__init__()
         self.lm = lm
-        hidden_size = lm.get_input_embeddings().embedding_dim
+        hidden_size = embedding(lm).shape[1]
         self.heads = nn.ModuleDict({name: ScalarHead(hidden_size, head) for name, head in (heads or {}).items()})
         self.reads_trees = True
 
@@ -186,7 +187,7 @@ def _refuse_pickle(path: str | Path) -> None:
 
 def probe(policy: Policy) -> None:
     """Compare tree and plain on one row, and both with the model's own logits; read plain rows only if they differ."""
-    vocabulary = policy.lm.get_input_embeddings().num_embeddings
+    vocabulary = embedding(policy.lm).shape[0]
     ids = [(7 * i + 3) % vocabulary for i in range(12)]
     ones = [1.0] * 4
     group = Group("probe", ids[:4], [Branch(ids[4:8], {"mask": ones}), Branch(ids[8:], {"mask": ones})])
@@ -202,7 +203,7 @@ def probe(policy: Policy) -> None:
 
 
 def _own_logp(lm: PreTrainedModel, batch: TreeBatch) -> Tensor:
-    logp = lm(batch.tokens, use_cache=False).logits.float().log_softmax(-1)[:, :-1]
+    logp = _full(lm(batch.tokens, use_cache=False).logits).log_softmax(-1)[:, :-1]
     picked = logp.gather(-1, batch.tokens[:, 1:, None]).squeeze(-1)
     return (picked * batch.streams["mask"][:, 1:]).sum(-1)
 
@@ -225,19 +226,31 @@ def _name(policy: Policy) -> str:
     return type(policy.lm).__name__
 
 
-def fit_vocabulary(lm: PreTrainedModel, size: int, *, seed: int = 0) -> None:
+def embedding(lm: PreTrainedModel) -> Tensor:
+    """[V, H] the input embedding."""
+    weight: Any = lm.get_input_embeddings().weight
+    return weight
+
+
+def fit_vocabulary(lm: PreTrainedModel, size: int, *, known: int | None = None, seed: int = 0) -> None:
     """Grow the embeddings to `size` rows; a new row is the mean of the old ones plus 0.01 x standard normal noise.
 
     Korbak et al. 2023's released code; at unit scale a new control token would be sampled far too often at first.
+
+    Args:
+        known: tokens the model has learned; many embed more than their tokenizer has, and those rows count as new too.
     """
-    old = lm.get_input_embeddings().num_embeddings
-    if size <= old:
+    rows = embedding(lm).shape[0]
+    first = rows if known is None else min(known, rows)
+    if size <= first:
         return
-    lm.resize_token_embeddings(size, mean_resizing=False)
+    if size > rows:
+        lm.resize_token_embeddings(size, mean_resizing=False)
+    head: Any = lm.get_output_embeddings()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for weight in {
-            id(w): w for w in (lm.get_input_embeddings().weight, lm.get_output_embeddings().weight)
-        }.values():
-            noise = torch.randn((size - old, weight.shape[1]), generator=generator)
-            weight[old:] = weight[:old].mean(0) + 0.01 * noise.to(weight)
+        for weight in {id(w): w for w in (embedding(lm), head.weight)}.values():
+            noise = torch.randn((size - first, weight.shape[1]), generator=generator)
+            weight[first:size] = weight[:first].mean(0) + 0.01 * noise.to(weight)
+        if getattr(head, "bias", None) is not None:
+            head.bias[first:size] = head.bias[:first].mean()

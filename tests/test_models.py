@@ -138,6 +138,34 @@ def test_new_embeddings_start_near_the_mean_of_the_old():
     assert (new - mean).abs().max() < 0.06
 
 
+@pytest.mark.parametrize("name", ["llama", "gptj"])  # GPT-J's head has a bias
+def test_rows_beyond_the_tokenizer_are_new_to_a_control_token(name):
+    lm = tiny(name, tie_word_embeddings=False)
+    head = lm.get_output_embeddings()
+    if head.bias is not None:
+        torch.nn.init.normal_(head.bias)
+    before = head.weight.detach().clone()
+    fit_vocabulary(lm, 102, known=100)
+    assert lm.get_input_embeddings().num_embeddings == 112
+    assert torch.equal(head.weight[:100], before[:100]) and torch.equal(head.weight[102:], before[102:])
+    assert (head.weight[100:102] - before[:100].mean(0)).abs().max() < 0.06
+    assert head.bias is None or torch.equal(head.bias[100:102], head.bias[:100].mean().expand(2))
+
+
+def test_a_tokenizer_without_new_tokens_changes_no_embedding():
+    lm = tiny("llama")
+    before = lm.get_input_embeddings().weight.detach().clone()
+    fit_vocabulary(lm, 100, known=100)
+    assert torch.equal(lm.get_input_embeddings().weight, before)
+
+
+def test_a_policy_in_double_precision_has_heads_and_values_in_it_too(tmp_path):
+    tiny("gpt2").save_pretrained(tmp_path)
+    policy = load(tmp_path, heads={"value": Head()}, dtype=torch.float64)
+    out = policy(collate([GROUPS[1]], tree=True, dtype=torch.float64))
+    assert out.logp.dtype is out.value.dtype is torch.float64
+
+
 def test_pickled_weights_are_refused(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"anything")
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
