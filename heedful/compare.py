@@ -4,6 +4,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,9 @@ def compare(
 ) -> Results:
     """Measure the task's references, then train and measure each method with each seed.
 
-    results.json is written after every row, so that an interrupted comparison loses one row at most; a method that fails is a row
-    with its error. With `resume`, finished rows are kept and an unfinished training goes on from its newest checkpoint.
+    results.json is written after every row, so that an interrupted comparison loses one row at most; a method that
+    fails is a row with its error. With `resume`, finished rows are kept and an unfinished training goes on from its
+    newest checkpoint.
 
     Args:
         budget: as `Budget`; the same for every method.
@@ -70,15 +72,15 @@ class _Comparison:
         self.results = Results(schema_version=1, task=task.name, base=str(task.base), budget=_given(budget))
 
     def go(self, methods: Sequence[str], seeds: Sequence[int]) -> Results:
-        self.results = self.results.model_copy(update={"seeds": list(seeds)})
+        self.task.prepare(self.run.path, self._training_budget(), self.say)
+        self.results = self.results.model_copy(update={"seeds": list(seeds), "base": str(self.task.base)})
         references = list(self.task.references())
         self.num_rows = (len(references) + len(methods)) * len(seeds)
         for seed in seeds:
             for reference in references:
-                self._row(_reference_row(reference, seed), lambda row, r=reference, s=seed: self._refer(row, r, s))
+                self._row(_reference_row(reference, seed), partial(self._refer, reference=reference, seed=seed))
             for name in methods:
-                row = Row(method=name, tier=1, seed=seed)
-                self._row(row, lambda row, n=name, s=seed: self._train(row, n, s))
+                self._row(Row(method=name, tier=1, seed=seed), partial(self._train, name=name, seed=seed))
         self.results, problems = summarize(self.results, self.run.path)
         if primary := self.results.primary:
             self.results, more = compare_pairs(self.results, self.run.path, primary)
@@ -123,11 +125,11 @@ class _Comparison:
         feedback = self.task.feedback(name)[: self.budget.labels]
         if lack := missing(load_method(name).FEEDBACK, count_kinds(feedback)):
             return row.model_copy(update={"status": "skipped", "error": lack})
-        recipe = dict(self.task.settings(name)) | self.settings | {"seed": seed, "budget": self._training_budget()}
+        recipe = {**self.task.settings(name), **self.settings, "seed": seed, "budget": self._training_budget()}
         folder = f"methods/{row.name}"
         trained = train(
             name,
-            model=self.task.base,
+            model=self.task.start,
             feedback=feedback,
             out=self.run.path / folder,
             settings=recipe,

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from heedful.signals import stop_requested
 from torch import Tensor
 
 from heedful import checkpoint, schedule
@@ -20,6 +19,7 @@ from heedful.learner import Learner
 from heedful.method import Method, TermSpec
 from heedful.models import Policy
 from heedful.runs import Run
+from heedful.signals import stop_requested
 
 log = logging.getLogger(__name__)
 

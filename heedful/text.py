@@ -53,12 +53,18 @@ class Text:
         self.bad_id = vocabulary.get(BAD)
         self._adds_space = self.decode([*self._ids("\n"), *self._ids("a")]) != "\na"
 
+    @property
+    def control_ids(self) -> tuple[int, ...]:
+        """The good and the bad token's ids; nothing where the tokenizer has none."""
+        return tuple(id for id in (self.good_id, self.bad_id) if id is not None)
+
     def add_control_tokens(self) -> None:
         """Give the tokenizer the good and bad control tokens; `models.fit_vocabulary` makes their embeddings."""
         self.tokenizer.add_special_tokens(
             {"additional_special_tokens": [GOOD, BAD]}, replace_extra_special_tokens=False
         )
-        self.good_id, self.bad_id = self.tokenizer.convert_tokens_to_ids([GOOD, BAD])
+        vocabulary = self.tokenizer.get_vocab()
+        self.good_id, self.bad_id = vocabulary[GOOD], vocabulary[BAD]
 
     def encode(self, text: str, *, continues: bool = False) -> list[int]:
         """Ids of plain text; nothing is added and nothing in it is special.
@@ -79,7 +85,7 @@ class Text:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids, special tokens left out, spaces as they were."""
-        return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def encode_prompt(self, prompt: str | Sequence[Message], *, line_prefix: int | None = None) -> list[int]:
         """Root, then the prompt; a conversation is rendered by the model's own template up to the assistant's turn.
@@ -139,7 +145,7 @@ class Text:
         name = re.compile("|".join(map(re.escape, special[::-1])) or r"(?!)")
         spelled = f"{SPELLED}\\g<0>{END}"
         rows = [{"role": m.role, "content": name.sub(spelled, m.content)} for m in messages]
-        text = self.tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=True)
+        text = str(self.tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=True))
         parts = re.split(f"{SPELLED}(.*?){END}", text, flags=re.DOTALL)  # every second one was in somebody's text
         return [id for n, part in enumerate(parts) if part for id in self._ids(part, special=n % 2 == 0)]
 

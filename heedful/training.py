@@ -3,20 +3,28 @@
 import math
 import os
 import resource
+import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from pydantic import Field
+
 from heedful import checkpoint
+from heedful.batch import Group
 from heedful.config import Training, parse
-from heedful.errors import ConfigError, RunError
+from heedful.data.kinds import count_kinds, missing, usable
+from heedful.errors import DataError, RunError
 from heedful.loop import Evaluate, State
 from heedful.loop import train as run_loop
 from heedful.method import Inputs, Method
-from heedful.methods import load_method
-from heedful.models import Policy, fit_vocabulary, load, load_tokenizer
+from heedful.methods import METHODS, load_method
+from heedful.mirrors import start as start_mirrors
+from heedful.models import Policy, embedding, fit_vocabulary, load, load_tokenizer
 from heedful.records import Feedback
 from heedful.runs import Run
 from heedful.schedule import stable_seed
@@ -28,7 +36,7 @@ BYTES_PER_PARAMETER = 16  # fp32 weight, gradient and two Adam moments
 class Settings(Training):
     """Everything a run can be told: the loop's settings, and the method's own under `method`."""
 
-    method: dict[str, Any] = {}
+    method: dict[str, Any] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,14 +68,31 @@ def prepare(
     resolved = parse(Settings, settings or {}, where=name)
     config = parse(module.Config, resolved.method, where=f"{name}: method")
     tokenizer = load_tokenizer(model)
-    text = Text(tokenizer, max_length=2)
-    trained, held_out = hold_out(feedback, resolved.validation, resolved.max_validation, seed=resolved.seed)
+    text, known = Text(tokenizer, max_length=2), len(tokenizer)
+    trained, held_out = hold_out(
+        learnable(name, feedback), resolved.validation, resolved.max_validation, seed=resolved.seed
+    )
     method = module.build(config, Inputs(feedback=trained, text=text, seed=resolved.seed))
-    policy = load(model, heads=method.heads)
+    policy = load(model, heads=method.heads, dtype=torch.float64 if resolved.dtype == "float64" else torch.float32)
     context = context_length(policy)
     text.max_length = min(resolved.max_length or context, context)
-    fit_vocabulary(policy.lm, len(tokenizer), seed=resolved.seed)
+    fit_vocabulary(policy.lm, len(tokenizer), known=known, seed=resolved.seed)
     return Prepared(name, resolved, method, policy, text, trained, held_out)
+
+
+def learnable(name: str, feedback: Sequence[Feedback]) -> list[Feedback]:
+    """The records that hold what a method needs.
+
+    Raises:
+        DataError: none does; says what is missing.
+    """
+    needs = load_method(name).FEEDBACK
+    if lack := missing(needs, count_kinds(feedback)):
+        methods = {other: load_method(other).FEEDBACK for other in METHODS}
+        able = [other for other, kinds in methods.items() if not missing(kinds, count_kinds(feedback))]
+        hint = f"this feedback can feed {', '.join(able)}" if able else "see `heedful data inspect`"
+        raise DataError(f"{name} cannot learn from this feedback: {lack}", hint=hint)
+    return usable(feedback, needs)
 
 
 def train(
@@ -81,6 +106,7 @@ def train(
     command: Sequence[str] | None = None,
     evaluate: Evaluate | None = None,
     progress: Callable[[Mapping[str, Any]], None] | None = None,
+    mirrors: Sequence[str] = (),
     export_dtype: str = "float32",
 ) -> Run:
     """Train a method and export the model to `out`/model.
@@ -93,14 +119,20 @@ def train(
         settings: as in a recipe: the fields of `Training`, and the method's own under "method".
         resume: continue the run in `out`; a finished one is returned as it is.
         evaluate, progress: see `heedful.loop.train`.
+        mirrors: where metrics are shown as well: "tensorboard", "wandb".
     """
     prepared = prepare(name, model=model, feedback=feedback, settings=settings)
     config = {"method_name": name, "model": str(model)} | prepared.settings.model_dump(mode="json")
-    run = Run.start(out, command=command or sys.argv, config=config, seed=prepared.settings.seed, resume=resume)
+    is_main = int(os.environ.get("RANK", 0)) == 0
+    run = Run(out)  # of several processes one writes and holds the lock
+    if is_main:
+        run = Run.start(out, command=command or sys.argv, config=config, seed=prepared.settings.seed, resume=resume)
     if run.is_done:
         return run
-    with run.lock():
-        validation = prepared.method.targets(prepared.held_out) if prepared.held_out else []
+    is_new = is_main and not run.manifest["resumed"]
+    with _unless_refused(run, is_new), run.lock() if is_main else nullcontext():
+        run.mirrors += start_mirrors(mirrors if is_main else (), run.path, config=config, step=_first_step(run))
+        validation = _validation(prepared)
         state = run_loop(
             prepared.method,
             prepared.policy,
@@ -110,9 +142,33 @@ def train(
             evaluate=evaluate,
             progress=progress,
         )
-        if int(os.environ.get("RANK", 0)) == 0:
+        if is_main:
             _finish(run, prepared, state, export_dtype)
     return run
+
+
+@contextmanager
+def _unless_refused(run: Run, is_new: bool) -> Iterator[None]:
+    """Leave no folder behind where the feedback turns out to hold no row for the model: nothing was trained."""
+    try:
+        yield
+    except DataError:
+        if is_new and not checkpoint.steps(run.path):
+            shutil.rmtree(run.path)
+        raise
+
+
+def _first_step(run: Run) -> int:
+    """The first step that will be logged: after a resume, the one after the newest checkpoint."""
+    return max(checkpoint.steps(run.path), default=-1) + 1
+
+
+def _validation(prepared: Prepared) -> Sequence[Group]:
+    """Groups of the held-out records; none where the method keeps none of them (filtering may)."""
+    try:
+        return prepared.method.targets(prepared.held_out) if prepared.held_out else ()
+    except DataError:
+        return ()
 
 
 def _finish(run: Run, prepared: Prepared, state: State, export_dtype: str) -> None:
@@ -120,7 +176,7 @@ def _finish(run: Run, prepared: Prepared, state: State, export_dtype: str) -> No
     checkpoint.export(prepared.policy.lm, prepared.text.tokenizer, run.model_path, info)
     run.finish(
         ledger=ledger(prepared.policy, state),
-        metrics=state.metrics,
+        metrics=state.best_metrics or state.metrics,
         selected_step=state.best_step or state.step,
         rows_lost=prepared.text.drops.counts,
     )
@@ -165,7 +221,7 @@ def dry_run(prepared: Prepared) -> dict[str, Any]:
     """What a run would do: rows, tokens, rows lost by reason, memory. Trains and writes nothing."""
     groups = prepared.method.targets(prepared.feedback)
     parameters = sum(p.numel() for p in prepared.policy.parameters())
-    logits = prepared.settings.micro_tokens * prepared.policy.lm.get_input_embeddings().num_embeddings * 4
+    logits = prepared.settings.micro_tokens * embedding(prepared.policy.lm).shape[0] * 4
     return {
         "method": prepared.name,
         "records": len(prepared.feedback),
@@ -179,6 +235,3 @@ def dry_run(prepared: Prepared) -> dict[str, Any]:
         "memory_bytes": BYTES_PER_PARAMETER * parameters + min(logits, 2**27) * 3,
         "budget": dict(prepared.settings.budget.given) or {"epochs": 1},
     }
-
-
-__all__ = ["ConfigError", "Prepared", "Settings", "dry_run", "hold_out", "ledger", "prepare", "replace", "train"]

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -83,31 +83,30 @@ def _python() -> Check:
 
 
 def _packages() -> Iterator[Check]:
-    """What heedful says it needs, against what is installed; extras may be missing."""
+    """What heedful says it needs, against what is installed; extras may be missing, test tools are not looked at."""
     from importlib import metadata
 
     from packaging.requirements import Requirement
 
-    seen = set()
-    for text in metadata.requires("heedful") or []:
-        requirement = Requirement(text)
-        if requirement.name in seen:
-            continue
-        seen.add(requirement.name)
-        extra = str(requirement.marker or "").partition("extra == ")[2].strip("'\"")
-        try:
-            found = metadata.version(requirement.name)
-        except metadata.PackageNotFoundError:
-            if not extra:
-                yield Check(requirement.name, "failed", "not installed", "pip install heedful")
-            elif extra != "test":
-                yield Check(requirement.name, "ok", f"not installed, optional: pip install 'heedful[{extra}]'")
-            continue
-        if requirement.specifier.contains(found, prereleases=True):
-            yield Check(requirement.name, "ok", found)
-        else:
-            hint = VULNERABLE.get(requirement.name, f"pip install '{requirement.name}{requirement.specifier}'")
-            yield Check(requirement.name, "failed", f"{found}, expected {requirement.specifier}", hint)
+    needs = [Requirement(text) for text in metadata.requires("heedful") or []]
+    for need in needs:
+        extra = str(need.marker or "").partition("extra == ")[2].strip("'\"")
+        if extra != "test":
+            yield _package(need.name, need.specifier, extra)
+
+
+def _package(name: str, allowed: Any, extra: str) -> Check:
+    from importlib import metadata
+
+    try:
+        found = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        if extra:
+            return Check(name, "ok", f"not installed, optional: pip install 'heedful[{extra}]'")
+        return Check(name, "failed", "not installed", f"pip install '{name}{allowed}'")
+    if allowed.contains(found, prereleases=True):
+        return Check(name, "ok", found)
+    return Check(name, "failed", f"{found}, expected {allowed}", VULNERABLE.get(name, f"pip install '{name}{allowed}'"))
 
 
 def _assets() -> Check:

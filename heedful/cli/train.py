@@ -36,6 +36,10 @@ def train(
     map: Map = None,
     limit: Limit = None,
     skip_bad: SkipBad = False,
+    track: Annotated[
+        list[str] | None,
+        typer.Option("--track", metavar="MIRROR", help="Show metrics in tensorboard or wandb too; may be repeated."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what it would do: rows, tokens, memory, time. Writes nothing.")
     ] = False,
@@ -66,6 +70,7 @@ def train(
             settings=asked,
             resume=resume,
             progress=progress.training(method),
+            mirrors=track or (),
         )
     kept = ("ledger", "metrics", "selected_step", "rows_lost")
     found = {"run": str(run.path), "model": str(run.model_path)} | {name: run.manifest[name] for name in kept}

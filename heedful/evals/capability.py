@@ -20,8 +20,8 @@ def likelihood_of_documents(
 ) -> list[tuple[float, int, int, int]]:
     """(bits, bytes, NAME tokens hit, NAME tokens) of each document; EOS is not read.
 
-    A model with a token per line (`line_prefix` given) sees each line's own: good where the document has no finding there, bad
-    elsewhere. Those positions are not read, and no probability may go to `banned`.
+    A model with a token per line (`line_prefix` given) sees each line's own: good where the document has no finding
+    there, bad elsewhere. Those positions are not read, and no probability may go to `banned`.
     """
     groups = [_group(text, document, line_prefix is not None) for document in documents]
     readings = read_tokens(policy, groups, banned=banned)
@@ -39,7 +39,7 @@ def _group(text: Text, document: Mapping[str, Any], marked: bool) -> Group:
     own: list[float] = []
     for line, count in zip(split_rows(document["text"]), document["findings"], strict=True):
         ids = text.encode(line)
-        control = [text.bad_id if count else text.good_id] if marked else []
+        control = [text.control_ids[1 if count else 0]] if marked else []
         tokens += [*control, *ids]
         own += [0.0] * len(control) + [1.0] * len(ids)
     return Group(document["id"], (text.bos_id,), (Branch(tokens, {"mask": own}),))

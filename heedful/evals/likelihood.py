@@ -1,7 +1,9 @@
 """What a model gives to a text it did not write: log-probabilities, hits, divergence from another model.
 
-Control tokens must not make a conditional model look worse: their positions are not read, and the vocabulary is renormalised
-without them (the released capability metric of Korbak et al. 2023 does neither, which adds about 0.7 nats to such models alone).
+Control tokens must not make a conditional model look worse: their positions are not read, and the vocabulary is
+renormalised
+without them (the released capability metric of Korbak et al. 2023 does neither, which adds about 0.7 nats to such
+models alone).
 """
 
 from collections.abc import Iterator, Sequence

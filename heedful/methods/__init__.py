@@ -1,4 +1,5 @@
-"""The methods by name, each one file: NEEDS, FEEDBACK, Config with the paper's defaults, build(config, inputs) -> Method."""
+"""The methods by name, each one file: NEEDS, FEEDBACK, Config with the paper's defaults, build(config, inputs) ->
+Method."""
 
 import importlib
 from types import ModuleType

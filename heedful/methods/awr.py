@@ -1,10 +1,12 @@
-"""AWR: weigh text by how much better it is than expected (Korbak et al. 2023, section 3; Peng et al. 2019, arXiv:1910.00177).
+"""AWR: weigh text by how much better it is than expected (Korbak et al. 2023, section 3; Peng et al. 2019,
+arXiv:1910.00177).
 
 source      fixed scored corpus
 targets     the segment's score as reward on each of its tokens
 objective   alpha * advantage-weighted nll + (1 - alpha) * value regression, both over all tokens
-Deviations: the value head is linear with a bias and does not pull on the trunk. `value_head: paper` is the released one, without
-bias, -sigmoid, not detached: it starts at -0.5 and cannot hold a score outside (-1, 0), such as those of very short lines.
+Deviations: the value head is linear with a bias and does not pull on the trunk. `value_head: paper` is the released
+one, without bias, -sigmoid, not detached: it starts at -0.5 and cannot hold a score outside (-1, 0), such as those of
+very short lines.
 Run: heedful train awr --feedback scored.jsonl.gz --out runs/awr
 """
 

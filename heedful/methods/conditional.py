@@ -1,10 +1,12 @@
-"""Conditional training: learn p(text | good) and p(text | bad), ask for good (Korbak et al. 2023, section 3, arXiv:2302.08582).
+"""Conditional training: learn p(text | good) and p(text | bad), ask for good (Korbak et al. 2023, section 3,
+arXiv:2302.08582).
 
 source      fixed scored corpus
 targets     a good or bad control token before each segment; the token is trained too
 objective   nll, mean over tokens
-Deviations: 1% of the tokens are dropped everywhere (the released PEP8 recipe drops 10%); a threshold of None is the median
-score, the paper names one per task. At inference the good token stands first, before each line if `lines`, and the bad one is banned.
+Deviations: 1% of the tokens are dropped everywhere (the released PEP8 recipe drops 10%); a threshold of None is the
+median score, the paper names one per task. At inference the good token stands first, before each line if `lines`, and
+the bad one is banned.
 Run: heedful train conditional --feedback scored.jsonl.gz --out runs/conditional
 """
 

@@ -1,9 +1,11 @@
-"""Unlikelihood: imitate good segments, push bad ones away (Korbak et al. 2023, section 3; Welleck et al. 2020, arXiv:1908.04319).
+"""Unlikelihood: imitate good segments, push bad ones away (Korbak et al. 2023, section 3; Welleck et al. 2020,
+arXiv:1908.04319).
 
 source      fixed scored corpus
 targets     each token marked aligned or misaligned by its segment's score
 objective   nll on aligned tokens + alpha * unlikelihood on misaligned ones, both over all tokens
-Deviation: a threshold of 0 is a threshold. In the released code it counts as none, and the PII and PEP8 recipes become nearly MLE.
+Deviation: a threshold of 0 is a threshold. In the released code it counts as none, and the PII and PEP8 recipes
+become nearly MLE.
 Run: heedful train unlikelihood --feedback scored.jsonl.gz --out runs/unlikelihood
 """
 

@@ -31,7 +31,8 @@ def weighted_nll(logp: Tensor, weight: Tensor, mask: Tensor) -> Tensor:
         sum_t  -mask_t * w_t * log p(x_t | x_<t)
 
     Reward-weighted regression, Peters and Schaal 2007, as Korbak et al. 2023 (arXiv:2302.08582) use it on text: w_t =
-    exp(R_t / beta), made in targets/weight.py. The divisor stays the number of tokens: it does not shrink with the weights.
+    exp(R_t / beta), made in targets/weight.py. The divisor stays the number of tokens: it does not shrink with the
+    weights.
 
     Args:
         logp: [B, T] natural log.
@@ -49,9 +50,9 @@ def unlikelihood(logp: Tensor, mask: Tensor) -> Tensor:
 
         sum_t  -mask_t * log(1 - p(x_t | x_<t))
 
-    Welleck et al. 2020, eq. 3 (arXiv:1908.04319), on the tokens of bad segments (Korbak et al. 2023). The gradient at a logit is
-    p_y for the label and -p_y p_j / (1 - p_y) elsewhere: it vanishes as p -> 0 and stays finite as p -> 1, where 1 - p is
-    clamped at 1e-20 and the gradient becomes exactly 0.
+    Welleck et al. 2020, eq. 3 (arXiv:1908.04319), on the tokens of bad segments (Korbak et al. 2023). The gradient at
+    a logit is p_y for the label and -p_y p_j / (1 - p_y) elsewhere: it vanishes as p -> 0 and stays finite as p -> 1,
+    where 1 - p is clamped at 1e-20 and the gradient becomes exactly 0.
 
     Args:
         logp: [B, T] natural log.
@@ -73,8 +74,9 @@ def advantage_weighted_nll(
 
         sum_t  -mask_t * min(exp((R_t - sg(V_t)) / beta), max_weight) * log p(x_t | x_<t)
 
-    Advantage-weighted regression, Peng et al. 2019 (arXiv:1910.00177), per token as in Korbak et al. 2023: R_t is the reward of
-    the token's segment and V_t the value predicted before the token is seen. sg stops the gradient, so the weight trains nothing.
+    Advantage-weighted regression, Peng et al. 2019 (arXiv:1910.00177), per token as in Korbak et al. 2023: R_t is the
+    reward of the token's segment and V_t the value predicted before the token is seen. sg stops the gradient, so the
+    weight trains nothing.
 
     Args:
         logp: [B, T] natural log.
@@ -96,8 +98,8 @@ def value_regression(value: Tensor, reward: Tensor, mask: Tensor) -> Tensor:
 
         sum_t  mask_t * (R_t - V_t)^2
 
-    The target is the reward of the token's segment at every token: no return and no bootstrapping, as in the released code of
-    Korbak et al. 2023.
+    The target is the reward of the token's segment at every token: no return and no bootstrapping, as in the
+    released code of Korbak et al. 2023.
 
     Args:
         value: [B, T], prediction at the token's predecessor.

@@ -33,7 +33,7 @@ def demonstrations(feedback: Sequence[Feedback], *, text: Text) -> list[Group]:
 
     A response labelled bad is not imitated, even if there is no other.
     """
-    groups = []
+    groups: list[Group] = []
     for record in feedback:
         chosen = record.responses[best_response(record)]
         if chosen.label == "bad" and not chosen.demonstration:
@@ -43,8 +43,8 @@ def demonstrations(feedback: Sequence[Feedback], *, text: Text) -> list[Group]:
         if record.prompt == "":
             groups += list(text.chunks(record.id, branch))
         else:
-            groups.append(text.fit(record.id, text.encode_prompt(record.prompt), [branch]))
-    groups = [group for group in groups if group]
+            group = text.fit(record.id, text.encode_prompt(record.prompt), [branch])
+            groups += [group] if group else []
     require_groups(groups, text, where="sft")
     return groups
 
@@ -73,15 +73,16 @@ def control_tokens(
     assert text.good_id is not None and text.bad_id is not None, "the tokenizer has no control tokens"
     if lines:
         _require_lines(feedback)
+    good, bad = text.control_ids
     draws: dict[tuple[int, int], random.Random] = {}  # one a response, so that the order of records changes none
 
     def mark(record: Feedback, index: int, segment: Segment) -> Marked:
         key = (id(record), index)
         rng = draws[key] = draws.get(key) or random.Random(f"{seed}:{record.id}#{index}")
-        token = text.good_id if segment.score >= threshold else text.bad_id
+        token = good if segment.score >= threshold else bad
         return Marked([] if rng.random() < drop else [token], TRAINED)
 
-    return compile_rows(feedback, text, mark, eos=TRAINED, line_prefix=text.good_id if lines else None)
+    return compile_rows(feedback, text, mark, eos=TRAINED, line_prefix=good if lines else None)
 
 
 def _require_lines(feedback: Sequence[Feedback]) -> None:

@@ -67,9 +67,19 @@ class Task(Protocol):
     """A comparison's subject matter."""
 
     name: str
-    base: str | Path
-    metrics: Mapping[str, MetricKind]
-    budget: Mapping[str, float]  # of each method where none is asked for
+    base: str | Path  # the model that rows are measured against
+    start: str | Path  # the model that methods are trained from
+
+    @property
+    def metrics(self) -> Mapping[str, MetricKind]:
+        """What `evaluate` can measure."""
+
+    @property
+    def budget(self) -> Mapping[str, float]:
+        """Of each method, where none is asked for."""
+
+    def prepare(self, folder: Path, budget: Mapping[str, float], say: Callable[[Mapping[str, Any]], None]) -> None:
+        """Make what the rows need, once, in the folder of the comparison; a resumed one finds it there."""
 
     def feedback(self, method: str) -> Sequence[Feedback]:
         """What the method learns from."""
@@ -80,8 +90,15 @@ class Task(Protocol):
     def references(self) -> Sequence[Reference]:
         """The untrained rows, the base first."""
 
-    def evaluate(self, subject: Subject, *, seed: int, progress: Callable[[str], None] | None = None) -> Evaluation:
-        """Measure a subject on the test split; the base is measured first and the others against it."""
+    def evaluate(
+        self,
+        subject: Subject,
+        *,
+        seed: int,
+        base_samples: Sequence[Mapping[str, Any]] | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> Evaluation:
+        """Measure a subject; against the base's samples, where it has been measured."""
 
     def describe(self) -> Mapping[str, Any]:
         """Data files and their sha256, for the manifest."""

@@ -10,7 +10,7 @@ from heedful.errors import ConfigError, DataError
 from heedful.methods import METHODS, load_method
 from heedful.tasks import Task
 
-TASKS = {"pep8": "heedful.tasks.pep8.task:PEP8"}
+TASKS = {"pep8": "heedful.tasks.pep8.task:PEP8", "phf-pep8": "heedful.tasks.pep8.scratch:PHFPEP8"}
 EMBEDDED = ("--model", "--judge", "--map", "--limit", "--skip-bad")
 
 

@@ -1,4 +1,5 @@
-"""The user's own feedback file as a task: which method learns most from it, on prompts it has not seen, at what cost?"""
+"""The user's own feedback file as a task: which method learns most from it, on prompts it has not seen, at what
+cost?"""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +29,7 @@ MAX_PROMPTS = 200  # of the evaluation
 NUM_SAMPLES = 32  # prompts that are answered where no judge asks for more
 RESPONSE_TOKENS = 128
 BEST_OF = 4
-SAMPLING = {"temperature": 0.7, "top_p": 0.9}
+SAMPLING: Mapping[str, Any] = {"temperature": 0.7, "top_p": 0.9}
 NATS_PER_BIT = 0.6931471805599453
 RECIPE = Path(__file__).parents[1] / "recipes" / "own" / "common.yaml"
 
@@ -55,7 +56,8 @@ class OwnFile:
         num_prompts: int | None = None,
         split: str = "test",
     ):
-        self.file, self.base, self.split = file, model or ASSETS / "base", split
+        self.file, self.split = file, split
+        self.base = self.start = model or ASSETS / "base"
         self.name = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(file.path).name.split(".")[0]) or "own"
         self.judge = load_scorer(judge) if judge else None
         parts = split_feedback(file, shares=SHARES, max_per_user=None, prefix=0)
@@ -89,6 +91,9 @@ class OwnFile:
         texts = [prompt_text(record.prompt) for record in self.train_part]
         texts += [response.text for record in self.train_part for response in record.responses]
         return {"tokens": sum(len(text.encode(piece)) + 1 for piece in texts)}
+
+    def prepare(self, folder: Path, budget: Mapping[str, float], say: Callable[[Mapping[str, Any]], None]) -> None:
+        """Nothing: the file and the model are there."""
 
     def feedback(self, method: str) -> Sequence[Feedback]:
         """The training part; each method takes the records that can feed it."""
@@ -177,7 +182,8 @@ class OwnFile:
         scores = self._judged(asked, drawn) if self.judge else [[0.0] * subject.num_samples for _ in drawn]
         rivals = {row["prompt_id"]: row["judge_score"] for row in base_samples or () if "judge_score" in row}
         for (_, record, _), several, sample, own in zip(asked, drawn, best_of_n(drawn, scores), scores):
-            row = {"prompt_id": record.id, "prompt": prompt_text(record.prompt), "response": sample.text}
+            row: dict[str, Any] = {"prompt_id": record.id, "prompt": prompt_text(record.prompt)}
+            row["response"] = sample.text
             values = found.per_prompt[record.id]
             values["length"] = len(sample.text)
             if self.judge:
@@ -214,7 +220,8 @@ def _encode(text: Text, record: Feedback, subject: Subject) -> list[int]:
 
 
 def _preference(record: Feedback, n: int, readings: Mapping[tuple[int, int], TokenReading]) -> dict[str, list[float]]:
-    """[pairs ordered right, pairs] by the likelihood of the whole response, and by its mean over tokens; a draw is half.
+    """[pairs ordered right, pairs] by the likelihood of the whole response, and by its mean over tokens; a draw is
+    half.
 
     The first favours short responses, the second does not; neither is a reward.
     """

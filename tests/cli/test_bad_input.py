@@ -41,7 +41,11 @@ FILES = {  # lines of the file -> parts of the message
     "an empty file": ([], ["f.jsonl", "no rows in it", "at least one record"]),
     "a prompt longer than the context": (
         [{"prompt": "p" * 70, "responses": [{"text": "a", "score": 1}]}] * 3,
-        ["no training row is left", "prompt leaves no room for a response"],
+        ["no training row is left", "prompt leaves no room for a response: 3"],
+    ),
+    "no response token left after truncation": (
+        [{"prompt": "p" * 63, "responses": [{"text": "a", "score": 1}]}] * 3,
+        ["no training row is left", "prompt leaves no room for a response: 3"],
     ),
 }
 
@@ -56,17 +60,6 @@ def test_a_file_that_cannot_be_used_is_refused_with_its_place(heedful, model, ca
     assert "Traceback" not in found.err and found.out == ""
     assert found.err.count("\n") == 1
     assert [path.name for path in heedful.folder.iterdir()] == ["f.jsonl"]
-
-
-def test_no_response_token_left_after_truncation_is_said(heedful, model):
-    first = {"text": "x" * 80, "score": 1.0}
-    segments = [{"text": "x" * 70, "score": 0.0}, {"text": "y" * 10, "score": 1.0}]
-    rows = [{"prompt": "p" * 62, "responses": [first | {"segments": segments, "text": "x" * 70 + "y" * 10}]}] * 3
-    file = heedful.write("f.jsonl", *rows)
-    options = ["--set", "method.threshold=0.5", "--set", "validation=0"]
-    found = heedful("train", "filtering", "-f", file, "-m", model, "-o", "run", *options, code=2)
-    assert "no training row is left" in found.err or "no response is left" in found.err
-    assert not (heedful.folder / "run").exists()
 
 
 NAMES = {  # arguments -> parts of the message
@@ -163,7 +156,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_records(heedful, model, feedba
 
 def test_a_prompt_longer_than_the_context_cannot_be_sampled(heedful, model):
     found = heedful("sample", model, "-p", "short", "-p", "p" * 70, "--max-tokens", 4, "-q", code=2)
-    assert "prompt 1" in found.err and "71 tokens" in found.err and "a context of 64" in found.err
+    assert "prompt 1" in found.err and "71 prompt tokens" in found.err and "at most 64" in found.err
 
 
 def test_a_folder_that_is_no_run_has_no_report(heedful):

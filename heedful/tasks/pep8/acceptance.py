@@ -1,4 +1,5 @@
-"""Whether the pep8 task can tell methods apart: its own test, passed before any method is tuned, on the selection split.
+"""Whether the pep8 task can tell methods apart: its own test, passed before any method is tuned, on the selection
+split.
 
 Run: python -m heedful.tasks.pep8.acceptance --out runs/pep8-acceptance     (writes heedful/assets/pep8/acceptance.json)
 """
@@ -11,7 +12,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from heedful.checkpoint import load_info
 from heedful.evals.stats import paired_difference
 from heedful.models import load
 from heedful.sampling import Sampling, generate
@@ -43,7 +43,7 @@ def accept(out: Path, *, task: PEP8, tokens: int = SFT_TOKENS) -> dict[str, Any]
     sft = sft_gold(task, out, tokens)
     pairs = [(a, b) for scores in golds for a, b in combinations(scores[:GROUP], 2)]
     adversaries = {name: fmean(adversary_gold(task, name)) for name in ADVERSARIES}
-    found = {
+    found: dict[str, Any] = {
         "split": task.split,
         "prompts": len(task.prompts),
         "base_gold": fmean(base.values()),
@@ -63,8 +63,7 @@ def accept(out: Path, *, task: PEP8, tokens: int = SFT_TOKENS) -> dict[str, Any]
 def sample_base(task: PEP8, k: int) -> list[list[str]]:
     """`k` responses of the base to each prompt, cut as the task cuts them."""
     prompts = [task.text.encode_prompt(row["prompt"]) for row in task.prompts]
-    suppress = (task.text.good_id, task.text.bad_id)
-    settings = Sampling(max_tokens=RESPONSE_TOKENS, stop_at_eos=False, banned=suppress, **SAMPLING)
+    settings = Sampling(max_tokens=RESPONSE_TOKENS, stop_at_eos=False, banned=task.text.control_ids, **SAMPLING)
     drawn = generate(load(task.base).lm, task.text, prompts, settings, k=k, seed=0)
     return [
         [cut_at_last_logical_line(row["prompt"], sample.text) for sample in several]
@@ -89,7 +88,7 @@ def sft_gold(task: PEP8, out: Path, tokens: int) -> dict[tuple[int, str], float]
     """Gold score by prompt of the base finetuned on clean-author bodies."""
     settings = dict(task.settings("sft")) | {"budget": {"tokens": tokens}}
     run = train("sft", model=task.base, feedback=task.feedback("sft"), out=out / "sft", settings=settings, resume=True)
-    subject = Subject(run.model_path, suppress=load_info(run.model_path)["suppress"] or (3, 4))
+    subject = Subject(run.model_path, suppress=task.text.control_ids)
     found = task.evaluate(subject, seed=0)
     return {(0, row["id"]): found.per_prompt[row["id"]]["gold"] for row in task.prompts}
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 
@@ -20,7 +21,7 @@ from heedful.tasks.pep8.assets import ASSETS
 from heedful.tasks.pep8.corpus import read_split
 from heedful.training import train
 
-SHAPE = {  # 4.0M parameters, an eighth of them in the embedding; grouped-query
+SHAPE: dict[str, Any] = {  # 4.0M parameters, an eighth of them in the embedding; grouped-query
     "hidden_size": 256,
     "intermediate_size": 704,
     "num_hidden_layers": 4,
@@ -29,7 +30,7 @@ SHAPE = {  # 4.0M parameters, an eighth of them in the embedding; grouped-query
     "max_position_embeddings": 1024,
     "tie_word_embeddings": True,
 }
-TRAINING = {
+TRAINING: dict[str, Any] = {
     "optim": {"lr": 2e-3, "betas": [0.9, 0.95], "warmup": 0.02, "decay": "cosine", "final": 0.05},
     "batch_size": 24,  # rows of `max_length` tokens
     "max_length": 512,
@@ -53,7 +54,8 @@ def initialise(folder: Path, *, seed: int = 0) -> Path:
 
 
 def documents(corpus: Path, split: str, *, scored: bool) -> Iterator[Feedback]:
-    """The styled files of a split as documents; scored, each line is a segment with minus its findings per character."""
+    """The styled files of a split as documents; scored, each line is a segment with minus its findings per
+    character."""
     rows = list(read_split(corpus, split))
     texts = [row["text"] for row in rows]
     with ProcessPoolExecutor() as pool:
@@ -63,7 +65,8 @@ def documents(corpus: Path, split: str, *, scored: bool) -> Iterator[Feedback]:
 
 
 def pretrain(method: str, *, corpus: Path, out: Path, tokens: int, start: Path | None = None, seed: int = 0) -> None:
-    """Train one base model for `tokens` tokens, from random weights or from where an earlier run ended (a warm restart)."""
+    """Train one base model for `tokens` tokens, from random weights or from where an earlier run ended (a warm
+    restart)."""
     started = time.monotonic()
 
     def show(event) -> None:

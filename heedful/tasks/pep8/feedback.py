@@ -23,8 +23,9 @@ TEMPERATURE = 1.0  # of sampling: labelers compare what the model might say, not
 def responses_of(task: PEP8, *, seed: int) -> list[list[str]]:
     """K different responses of the base to each prompt; a prompt with an empty or repeated one is answered by fewer."""
     prompts = [task.text.encode_prompt(row["prompt"]) for row in task.prompts]
-    suppress = (task.text.good_id, task.text.bad_id)
-    settings = Sampling(max_tokens=RESPONSE_TOKENS, stop_at_eos=False, banned=suppress, temperature=TEMPERATURE)
+    settings = Sampling(
+        max_tokens=RESPONSE_TOKENS, stop_at_eos=False, banned=task.text.control_ids, temperature=TEMPERATURE
+    )
     drawn = generate(load(task.base).lm, task.text, prompts, settings, k=K, seed=seed)
     found = []
     for row, several in zip(task.prompts, drawn):

@@ -3,7 +3,8 @@
 Run: python -m heedful.tasks.pep8.slices --corpus build/pep8
 
     corpus.jsonl.gz          {"id", "text", "findings": [per physical line]}      the feedback split, styled
-    demonstrations.jsonl.gz  {"id", "prompt", "response"}                         the feedback split, as a clean author writes
+    demonstrations.jsonl.gz  {"id", "prompt", "response"}                         the feedback split, as a clean
+    author writes
     prompts.jsonl.gz         {"id", "split", "clean", "prompt", "body"}           feedback, selection, test
     heldout.jsonl.gz         {"id", "style": "clean" | "dirty", "text", "findings"}  the test split
 """
@@ -14,7 +15,9 @@ import io
 import random
 import tokenize
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from heedful.models import load_tokenizer
 from heedful.scorers.pep8 import line_findings
@@ -61,8 +64,9 @@ def _first_row(node: ast.stmt) -> int:
 def cut_prompts(text: str, tokens: Text, rng: random.Random, *, at_most: int) -> Iterator[tuple[str, str]]:
     """Prompts of a file, each with the response the file itself would give.
 
-    A prompt starts at a top-level statement, or at a method under the first line of its class, so that it is read without its past;
-    it ends with a logical line and shows at least five rows. Its body is the next 128 tokens, cut at their last complete logical line.
+    A prompt starts at a top-level statement, or at a method under the first line of its class, so that it is read
+    without its past; it ends with a logical line and shows at least five rows. Its body is the next 128 tokens, cut at
+    their last complete logical line.
     """
     rows = text.splitlines(keepends=True)
     lengths = [len(tokens.encode(row)) for row in rows]
@@ -126,7 +130,7 @@ def scored_corpus(corpus: Path, tokens: Text) -> Iterator[dict]:
 def held_out(corpus: Path, tokens: Text) -> Iterator[dict]:
     """The test split's first statements, file by file, as its clean and its styled text."""
     for style, key in (("clean", "clean_text"), ("dirty", "text")):
-        pieces = [
+        pieces: list[dict[str, Any]] = [
             {"id": f"{style}:{row['id']}:{n}", "style": style, "text": piece, "n": n}
             for row in read_split(corpus, "test")
             if style == "clean" or not row["clean"]
@@ -141,7 +145,7 @@ def _pieces(text: str, tokens: Text) -> Iterator[str]:
     rows = text.splitlines(keepends=True)
     starts = [*map(_first_row, ast.parse(text).body), len(rows) + 1]
     begin = starts[0]
-    for start, following in zip(starts, starts[1:], strict=False):
+    for start, following in pairwise(starts):
         if len(tokens.encode("".join(rows[begin - 1 : following - 1]))) > HELDOUT_TOKENS:
             if start > begin:
                 yield "".join(rows[begin - 1 : start - 1])

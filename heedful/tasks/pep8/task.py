@@ -24,7 +24,7 @@ from heedful.text import Text
 RESPONSE_TOKENS = 128
 BEST_OF = 16
 MAX_LENGTH = 512  # of the rows the base was trained on
-SAMPLING = {"temperature": 0.7, "top_p": 0.9}  # Korbak et al. 2023, released code
+SAMPLING: Mapping[str, Any] = {"temperature": 0.7, "top_p": 0.9}  # Korbak et al. 2023, released code
 RECIPES = Path(__file__).parents[2] / "recipes" / "pep8"
 LINE_SCORED = ("mle", "filtering", "conditional", "unlikelihood", "rwr", "awr")
 
@@ -67,11 +67,14 @@ class PEP8:
         conditional_base: str | Path = ASSETS / "base_conditional",
         num_prompts: int | None = None,
     ):
-        self.split, self.base, self.conditional_base = split, base, conditional_base
+        self.split, self.base, self.start, self.conditional_base = split, base, base, conditional_base
         self.prompts = [row for row in read("prompts") if row["split"] == split][:num_prompts]
         self.documents = read("heldout")
 
     # What methods learn from
+
+    def prepare(self, folder: Path, budget: Mapping[str, float], say: Callable[[Mapping[str, Any]], None]) -> None:
+        """Nothing: all of it ships."""
 
     def feedback(self, method: str) -> Sequence[Feedback]:
         """Scored lines for the pretraining objectives, clean-author bodies for SFT."""
@@ -89,7 +92,7 @@ class PEP8:
         return {
             "split": self.split,
             "prompts": len(self.prompts),
-            "sampling": SAMPLING | {"max_tokens": RESPONSE_TOKENS},
+            "sampling": {**SAMPLING, "max_tokens": RESPONSE_TOKENS},
         }
 
     # What is measured
@@ -105,9 +108,9 @@ class PEP8:
         return load(self.base)
 
     def references(self) -> Sequence[Reference]:
-        """The base, the conditionally pretrained base in three readings, and best-of-n of the base under the gold score."""
-        good, bad = self.text.good_id, self.text.bad_id
-        suppress = (good, bad)
+        """The base, the conditionally pretrained base in three readings, and best-of-n of the base under the gold
+        score."""
+        good, bad = suppress = self.text.control_ids
         rows = [
             Reference("base", "", None, Subject(self.base, suppress=suppress)),
             Reference("best_of_n", f"n{BEST_OF}", 3, Subject(self.base, suppress=suppress, num_samples=BEST_OF)),
@@ -175,7 +178,7 @@ class PEP8:
             values = found.per_prompt[sample["prompt_id"]]
             one = guard(sample["prompt"], sample["response"])
             values["clean_share"] = float(values["gold"] == 0)
-            values["pep8_chars"] = [-100 * chars.count, chars.length] if chars.length else None
+            values["pep8_chars"] = [chars.value * chars.length, chars.length] if chars.length else None
             values["compiles_share"] = float(one.compiles)
             values["length"] = len(sample["response"])
             values |= {
@@ -184,7 +187,7 @@ class PEP8:
             }
 
     def _read(self, policy: Policy, subject: Subject, found: Evaluation, samples: Sequence) -> None:
-        banned = tuple(id for id in (self.text.good_id, self.text.bad_id) if id is not None)
+        banned = self.text.control_ids
         readings = likelihood_of_documents(policy, self.text, self.documents, subject.line_prefix, banned)
         for document, (bits, size, hits, names) in zip(self.documents, readings):
             style = document["style"]

@@ -1,0 +1,88 @@
+"""The pretraining paper's own experiment in small: six objectives from random weights, on the same scored text.
+
+Korbak et al. 2023 (arXiv:2302.08582), section 4, with lines of Python scored by pycodestyle. The arms share random
+weights, text, batch size and token budget; the MLE arm is the base that the others are measured against.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from heedful.records import Feedback
+from heedful.tasks import Reference, Subject
+from heedful.tasks.pep8.base import TRAINING, documents, initialise
+from heedful.tasks.pep8.corpus import build
+from heedful.tasks.pep8.task import PEP8
+from heedful.training import train
+
+# Released PEP8 recipes: AWR's alpha and beta and unlikelihood's alpha are of that task; a learning rate for a model of
+# this size, the same for all arms, takes the place of 8e-4 to 1e-3.
+OBJECTIVES: Mapping[str, Mapping[str, Any]] = {
+    "mle": {},
+    "filtering": {"quantile": 0.5},
+    "conditional": {"threshold": 0.0, "lines": True},
+    "unlikelihood": {"threshold": 0.0, "alpha": 0.01},
+    "rwr": {"beta": 10.0},
+    "awr": {"alpha": 0.05, "beta": 1.0},
+}
+
+
+class PHFPEP8(PEP8):
+    """The pep8 task with everything trained from random weights.
+
+    Args:
+        corpus: a folder written by `heedful.tasks.pep8.corpus`; built once in the user's cache where none is given
+        (needs ruff).
+    """
+
+    name = "phf-pep8"
+    budget: Mapping[str, float] = {"tokens": 6_000_000}
+
+    def __init__(self, *, split: str = "test", num_prompts: int | None = None, corpus: Path | None = None):
+        super().__init__(split=split, num_prompts=num_prompts)
+        self.corpus = corpus or cached_corpus()
+
+    def prepare(self, folder: Path, budget: Mapping[str, float], say: Callable[[Mapping[str, Any]], None]) -> None:
+        """Random weights for all arms, and the MLE arm trained from them."""
+        self.start = initialise(folder / "init")
+        run = train(
+            "mle",
+            model=self.start,
+            feedback=self.feedback("mle"),
+            out=folder / "methods" / "base-s0",
+            settings=dict(self.settings("mle")) | {"budget": dict(budget)},
+            resume=True,
+            progress=lambda event: say({"row": "base-s0", "stage": "train", **event}),
+        )
+        self.base = run.model_path
+        self.__dict__.pop("base_policy", None)
+
+    @cached_property
+    def _documents(self) -> list[Feedback]:
+        return list(documents(self.corpus, "base", scored=True))
+
+    def feedback(self, method: str) -> Sequence[Feedback]:
+        """The base split's text, each line scored."""
+        return self._documents
+
+    def settings(self, method: str) -> Mapping[str, Any]:
+        """One recipe for all arms, and the objective's own settings."""
+        return {**TRAINING, "method": dict(OBJECTIVES[method])}
+
+    def references(self) -> Sequence[Reference]:
+        """The MLE arm, whose model `prepare` trained."""
+        return [Reference("base", "", None, Subject(self.base, suppress=self.text.control_ids))]
+
+
+def cached_corpus() -> Path:
+    """The styled text of this interpreter's library, built on first use."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    folder = (
+        cache / "heedful" / f"pep8-corpus-{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
+    )
+    if not (folder / "manifest.json").is_file():
+        build(folder, root=Path(os.__file__).parent)
+    return folder
