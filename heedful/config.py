@@ -76,6 +76,7 @@ class Training(Strict):
     max_validation: int = Field(256, ge=0)
     eval_every: int = Field(100, gt=0)  # steps
     save_every: int = Field(200, gt=0)  # steps
+    probes: int = Field(4, ge=0)  # held-out prompts that are answered at every evaluation, into samples.jsonl
     keep: int = Field(2, gt=0)  # checkpoints beside the best one
 
 

@@ -25,6 +25,7 @@ from heedful.method import Inputs, Method
 from heedful.methods import METHODS, load_method
 from heedful.mirrors import start as start_mirrors
 from heedful.models import Policy, embedding, fit_vocabulary, load, load_tokenizer
+from heedful.probes import Probes
 from heedful.records import Feedback
 from heedful.runs import Run
 from heedful.schedule import stable_seed
@@ -139,7 +140,7 @@ def train(
             prepared.settings,
             run,
             validation=validation,
-            evaluate=evaluate,
+            evaluate=_both(_probes(run, prepared), evaluate) if is_main else evaluate,
             progress=progress,
         )
         if is_main:
@@ -161,6 +162,18 @@ def _unless_refused(run: Run, is_new: bool) -> Iterator[None]:
 def _first_step(run: Run) -> int:
     """The first step that will be logged: after a resume, the one after the newest checkpoint."""
     return max(checkpoint.steps(run.path), default=-1) + 1
+
+
+def _probes(run: Run, prepared: Prepared) -> Evaluate:
+    """Samples of held-out prompts, or of the first ones where none is held out."""
+    records = prepared.held_out or prepared.feedback
+    return Probes(run, prepared.text, records, prepared.method.inference, number=prepared.settings.probes)
+
+
+def _both(first: Evaluate, second: Evaluate | None) -> Evaluate:
+    if second is None:
+        return first
+    return lambda policy, step: {**first(policy, step), **second(policy, step)}
 
 
 def _validation(prepared: Prepared) -> Sequence[Group]:
