@@ -7,30 +7,22 @@ from typing import Annotated
 
 import typer
 
-from heedful.cli.compare import compare
-from heedful.cli.data import inspect, split
-from heedful.cli.doctor import doctor
-from heedful.cli.eval import evaluate
+from heedful.cli import compare, data, doctor, eval, methods, report, sample, score, train
 from heedful.cli.group import Group
-from heedful.cli.methods import methods
-from heedful.cli.report import report
-from heedful.cli.sample import sample
-from heedful.cli.score import score
-from heedful.cli.train import train
 
 app = typer.Typer(cls=Group, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
-app.command("compare")(compare)
-app.command("train")(train)
-app.command("sample")(sample)
-app.command("score")(score)
-app.command("eval")(evaluate)
-app.command("report")(report)
-app.command("methods")(methods)
-app.command("doctor")(doctor)
+app.command("compare")(compare.compare)
+app.command("train")(train.train)
+app.command("sample")(sample.sample)
+app.command("score")(score.score)
+app.command("eval")(eval.evaluate)
+app.command("report")(report.report)
+app.command("methods")(methods.methods)
+app.command("doctor")(doctor.doctor)
 
 data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look into a feedback file, or split it.")
-data_app.command("inspect")(inspect)
-data_app.command("split")(split)
+data_app.command("inspect")(data.inspect)
+data_app.command("split")(data.split)
 app.add_typer(data_app, name="data")
 
 
