@@ -109,7 +109,7 @@ def _preferences(file: Sequence[Feedback]) -> Report:
         "cyclic_records": sum(_is_cyclic(strict_pairs(record)) for record in file),
         "identical_pairs": sum(better == worse for better, worse in strict),
         "longer_preferred": sum(unequal) / len(unequal) if unequal else None,
-        "strengths": dict(sorted(Counter(pair.strength for _, pair in pairs).most_common(MOST))),
+        "strengths": {f"{n:g}": num for n, num in sorted(Counter(p.strength for _, p in pairs).most_common(MOST))},
     }
 
 

@@ -40,7 +40,7 @@ def test_preferences_are_counted_with_ties_and_length_bias():
     found = inspect_feedback([preferred("long", "x"), preferred("y", "short"), tie])["preferences"]
     assert (found["strict_pairs"], found["ties"], found["all_tied_records"]) == (2, 1, 1)
     assert found["tie_share"] == pytest.approx(1 / 3) and found["longer_preferred"] == 0.5
-    assert found["strengths"] == {0.0: 1, 1.0: 2}
+    assert found["strengths"] == {"0": 1, "1": 2}
 
 
 def test_a_cycle_of_preferences_is_counted():
