@@ -75,6 +75,10 @@ class Task(Protocol):
         """What `evaluate` can measure."""
 
     @property
+    def methods(self) -> Sequence[str]:
+        """Those compared where none are asked for."""
+
+    @property
     def budget(self) -> Mapping[str, float]:
         """Of each method, where none is asked for."""
 

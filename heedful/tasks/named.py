@@ -5,9 +5,8 @@ from importlib import import_module
 from pathlib import Path
 
 from heedful.config import unknown
-from heedful.data import FeedbackFile, count_kinds, load_feedback, missing
-from heedful.errors import ConfigError, DataError
-from heedful.methods import METHODS, load_method
+from heedful.data import FeedbackFile, load_feedback
+from heedful.errors import ConfigError
 from heedful.tasks import Task
 
 TASKS = {"pep8": "heedful.tasks.pep8.task:PEP8", "phf-pep8": "heedful.tasks.pep8.scratch:PHFPEP8"}
@@ -50,15 +49,3 @@ def _own(file: FeedbackFile, model, judge, num_prompts, split) -> Task:
     from heedful.tasks.own import OwnFile
 
     return OwnFile(file, model=model, judge=judge, num_prompts=num_prompts, split=split)
-
-
-def methods_for(task: Task) -> list[str]:
-    """The methods that the task's feedback can feed, in the order of `METHODS`."""
-    able = []
-    for name in METHODS:
-        feedback = task.feedback(name)
-        if feedback and missing(load_method(name).FEEDBACK, count_kinds(feedback)) is None:
-            able.append(name)
-    if not able:
-        raise DataError("no method can learn from it", where=task.name, hint="see `heedful data inspect`")
-    return able

@@ -10,10 +10,11 @@ from typing import Any
 from heedful.batch import Branch, Group
 from heedful.config import read_yaml
 from heedful.data import FeedbackFile
-from heedful.data.kinds import count_kinds
+from heedful.data.kinds import count_kinds, missing
 from heedful.data.split import split_feedback
 from heedful.errors import DataError
 from heedful.evals.likelihood import TokenReading, read_tokens
+from heedful.methods import METHODS, load_method
 from heedful.models import Policy, load, load_tokenizer
 from heedful.records import Feedback, prompt_text, strict_pairs
 from heedful.sampling import Sampling, best_of_n, generate
@@ -83,6 +84,19 @@ class OwnFile:
         found["bits_per_byte"] = MetricKind("bits", "lower")
         found["length"] = MetricKind("characters", "none")
         return found
+
+    @cached_property
+    def methods(self) -> Sequence[str]:
+        """All that the file can feed.
+
+        Raises:
+            DataError: none can learn from it.
+        """
+        kinds = count_kinds(self.train_part)
+        able = [name for name in METHODS if missing(load_method(name).FEEDBACK, kinds) is None]
+        if not able:
+            raise DataError("no method can learn from it", where=self.file.path, hint="see `heedful data inspect`")
+        return able
 
     @cached_property
     def budget(self) -> Mapping[str, float]:

@@ -63,8 +63,9 @@ class Line:
     @property
     def is_header(self) -> bool:
         """Opens a block, below it or on its own line."""
-        is_case = self.words[0] in SOFT_KEYWORDS and any(w == ":" and not n for w, n in zip(self.words, self.levels))
-        return self.words[0] in COMPOUND_KEYWORDS or self.words[-1] == ":" or is_case
+        is_soft = self.words[0] in SOFT_KEYWORDS and self.words[1:2] != ["="]
+        has_colon = any(word == ":" and not level for word, level in zip(self.words, self.levels))
+        return self.words[0] in COMPOUND_KEYWORDS or self.words[-1] == ":" or (is_soft and has_colon)
 
     @property
     def is_one_row(self) -> bool:

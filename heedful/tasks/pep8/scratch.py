@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from heedful.config import unknown
 from heedful.records import Feedback
 from heedful.tasks import Reference, Subject
 from heedful.tasks.pep8.base import TRAINING, documents, initialise
@@ -39,6 +40,7 @@ class PHFPEP8(PEP8):
     """
 
     name = "phf-pep8"
+    methods: Sequence[str] = tuple(name for name in OBJECTIVES if name != "mle")  # which is the base
     budget: Mapping[str, float] = {"tokens": 6_000_000}
 
     def __init__(self, *, split: str = "test", num_prompts: int | None = None, corpus: Path | None = None):
@@ -70,6 +72,8 @@ class PHFPEP8(PEP8):
 
     def settings(self, method: str) -> Mapping[str, Any]:
         """One recipe for all arms, and the objective's own settings."""
+        if method not in OBJECTIVES:
+            raise unknown(method, "objective", list(OBJECTIVES), where=self.name)
         return {**TRAINING, "method": dict(OBJECTIVES[method])}
 
     def references(self) -> Sequence[Reference]:

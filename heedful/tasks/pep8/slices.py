@@ -33,7 +33,7 @@ CORPUS_TOKENS = 900_000
 HELDOUT_TOKENS = 480
 NUM_PROMPTS = {"feedback": 1000, "selection": 128, "test": 256}
 NUM_DEMONSTRATIONS = 1500
-NUM_HELDOUT = 64
+NUM_HELDOUT = 32  # of each style
 
 
 def logical_line_ends(text: str) -> list[int]:

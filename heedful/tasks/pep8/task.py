@@ -10,6 +10,7 @@ from heedful.config import read_yaml
 from heedful.errors import RunError
 from heedful.evals.capability import likelihood_of_documents
 from heedful.evals.kl import kl_per_response
+from heedful.methods import METHODS
 from heedful.models import Policy, load, load_tokenizer
 from heedful.records import Feedback, Response, Segment
 from heedful.sampling import Sampling, best_of_n, generate
@@ -23,6 +24,7 @@ from heedful.text import Text
 
 RESPONSE_TOKENS = 128
 BEST_OF = 16
+KL_PROMPTS = 64  # of the prompts, evenly spread: two more forwards of each are dear
 MAX_LENGTH = 512  # of the rows the base was trained on
 SAMPLING: Mapping[str, Any] = {"temperature": 0.7, "top_p": 0.9}  # Korbak et al. 2023, released code
 RECIPES = Path(__file__).parents[2] / "recipes" / "pep8"
@@ -39,6 +41,7 @@ class PEP8:
     """
 
     name = "pep8"
+    methods: Sequence[str] = tuple(METHODS)
     budget: Mapping[str, float] = {"tokens": 300_000}
     metrics: Mapping[str, MetricKind] = {
         "gold": MetricKind("score", "higher"),
@@ -195,12 +198,13 @@ class PEP8:
             if style == "clean" and names:
                 values["name_accuracy"] = [hits, names]
             found.per_prompt[document["id"]] = values
-        mine = [self._encode(row["prompt"], subject) for row in self.prompts]
-        theirs = [self.text.encode_prompt(row["prompt"]) for row in self.prompts]
-        kl = kl_per_response(
-            (policy, mine), (self.base_policy, theirs), self.text, samples, subject.line_prefix, banned
-        )
-        for row, value in zip(self.prompts, kl):
+        asked = self.prompts[:: max(1, len(self.prompts) // KL_PROMPTS)]
+        chosen = samples[:: max(1, len(self.prompts) // KL_PROMPTS)]
+        mine = [self._encode(row["prompt"], subject) for row in asked]
+        theirs = [self.text.encode_prompt(row["prompt"]) for row in asked]
+        sides = (policy, mine), (self.base_policy, theirs)
+        kl = kl_per_response(*sides, self.text, chosen, subject.line_prefix, banned)
+        for row, value in zip(asked, kl):
             found.per_prompt[row["id"]]["kl_to_base"] = value
 
     def _guard(self, found: Evaluation, base_samples: Sequence[Mapping[str, Any]] | None) -> None:
