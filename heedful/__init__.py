@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from heedful.compare import compare
+    from heedful.comparison import compare
     from heedful.data import inspect_feedback, load_feedback, split_feedback
     from heedful.errors import ConfigError, DataError, HeedfulError, RunError
     from heedful.evaluation import evaluate
@@ -58,7 +58,7 @@ _HOMES = {
     "RunError": "errors",
     "Sampling": "sampling",
     "build_report": "report",
-    "compare": "compare",
+    "compare": "comparison",
     "evaluate": "evaluation",
     "inspect_feedback": "data",
     "load_feedback": "data",

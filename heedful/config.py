@@ -118,6 +118,10 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read the recipe: {error.strerror}", where=str(path)) from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        raise ConfigError(f"not valid YAML: {error.problem}", where=where) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"not valid YAML: {error}", where=str(path)) from error
     if not isinstance(values, dict):
@@ -142,6 +146,15 @@ def override(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str,
             target[last] = _scalar(text)
         except yaml.YAMLError as error:
             raise ConfigError(f"cannot read the value of {assignment!r}: not YAML", where="--set") from error
+    return result
+
+
+def merge(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with others laid over them: groups key by key, anything else replaced."""
+    result = _copy(values)
+    for key, value in over.items():
+        old = result.get(key)
+        result[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return result
 
 

@@ -3,21 +3,26 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from heedful.compare import metrics_of
+from heedful.comparison import metrics_of
 from heedful.inference import needs_of
 from heedful.results import Metric
 from heedful.tasks import Subject, Task
+from heedful.tasks.named import load_task
 
 
 def evaluate(
-    model: str | Path, task: Task, *, seed: int = 0, progress: Callable[[str], None] | None = None
+    model: str | Path, task: Task | str | Path, *, seed: int = 0, progress: Callable[[str], None] | None = None
 ) -> dict[str, Metric]:
-    """The task's metrics of a model, with intervals over prompts.
+    """The task's metrics of a model, with intervals over prompts; no win rate, which needs a rival.
 
     Args:
         model: folder or Hub name; a model that heedful exported is asked as its method needs.
+        task: a task, or the name or feedback file of one, of which the selection split is read.
         progress: called with what is being done.
     """
+    if isinstance(task, (str, Path)):
+        task = load_task(str(task), split="selection")
     needs = needs_of(model)
     subject = Subject(model, needs.prefix, needs.line_prefix, needs.suppress)
-    return metrics_of(task, task.evaluate(subject, seed=seed, progress=progress))
+    found = metrics_of(task, task.evaluate(subject, seed=seed, progress=progress))
+    return {name: metric for name, metric in found.items() if name != "win_rate"}

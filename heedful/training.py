@@ -16,7 +16,7 @@ from pydantic import Field
 
 from heedful import checkpoint
 from heedful.batch import Group
-from heedful.config import Training, parse
+from heedful.config import Strict, Training, parse
 from heedful.data.kinds import count_kinds, missing, usable
 from heedful.errors import DataError, RunError
 from heedful.loop import Evaluate, State
@@ -65,9 +65,7 @@ def prepare(
     Raises:
         ConfigError: unknown method or setting. DataError: the feedback cannot feed the method. RunError: no such model.
     """
-    module = load_method(name)
-    resolved = parse(Settings, settings or {}, where=name)
-    config = parse(module.Config, resolved.method, where=f"{name}: method")
+    module, (resolved, config) = load_method(name), read_settings(name, settings or {})
     tokenizer = load_tokenizer(model)
     text, known = Text(tokenizer, max_length=2), len(tokenizer)
     trained, held_out = hold_out(
@@ -79,6 +77,16 @@ def prepare(
     text.max_length = min(resolved.max_length or context, context)
     fit_vocabulary(policy.lm, len(tokenizer), known=known, seed=resolved.seed)
     return Prepared(name, resolved, method, policy, text, trained, held_out)
+
+
+def read_settings(name: str, settings: Mapping[str, Any]) -> tuple[Settings, Strict]:
+    """The settings of a run, and those of its method, with their defaults.
+
+    Raises:
+        ConfigError: unknown method or setting, or a value that is not allowed.
+    """
+    resolved = parse(Settings, settings, where=name)
+    return resolved, parse(load_method(name).Config, resolved.method, where=f"{name}: method")
 
 
 def learnable(name: str, feedback: Sequence[Feedback]) -> list[Feedback]:

@@ -52,8 +52,8 @@ ALLOWED = {
     "inference": "checkpoint models records sampling scorers text",
     "evals": "batch disk models records results runs sampling scorers text",
     "tasks": "batch checkpoint config data evals inference methods models records sampling scorers targets text training",
-    "compare": "checkpoint config data disk evals methods results runs tasks training",
-    "evaluation": "compare inference results tasks",
+    "comparison": "checkpoint config data disk evals methods results runs tasks training",
+    "evaluation": "comparison inference results tasks",
     "cli": "*",  # all of the above
     "__init__": "*",
     "__main__": "cli",

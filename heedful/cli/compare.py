@@ -10,6 +10,8 @@ from heedful.cli.options import AsJson, Limit, Map, Model, Quiet, Set, SkipBad
 from heedful.cli.output import show, show_table
 from heedful.cli.progress import Progress
 
+FAILED = 1  # exit code where a row failed; the table stands all the same
+
 
 def compare(
     task: Annotated[str, typer.Argument(metavar="TASK", help="pep8, or a feedback file of your own.")],
@@ -45,7 +47,7 @@ def compare(
     from heedful import build_report
     from heedful import compare as run_comparison
     from heedful.config import override
-    from heedful.tasks.named import load_task, methods_for
+    from heedful.tasks.named import load_task
 
     chosen, limits, drawn = _names(methods), read_budget(budget or []), read_seeds(seeds)
     subject = load_task(
@@ -55,7 +57,7 @@ def compare(
         progress.say(f"{subject.name}: preparing", restart=True)
         results = run_comparison(
             subject,
-            methods=chosen if chosen is not None else methods_for(subject),
+            methods=chosen,
             out=(folder := out or Path("runs") / subject.name),
             seeds=drawn,
             budget=limits or None,
@@ -69,6 +71,8 @@ def compare(
     else:
         show_table(folder)
         typer.echo(f"\nThe whole story: {page}")
+    if any(row.status == "failed" for row in results.rows):
+        raise typer.Exit(FAILED)
 
 
 def _names(text: str | None) -> list[str] | None:

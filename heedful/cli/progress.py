@@ -23,7 +23,7 @@ class Progress:
     def __init__(self, *, quiet: bool = False, every: float = EVERY_SECONDS):
         self.quiet = quiet or int(os.environ.get("RANK", 0)) > 0
         self.every = every
-        self._words, self._since = "", time.monotonic()
+        self._words, self._place, self._since = "", "", time.monotonic()
         self._open = ExitStack()
 
     def __enter__(self) -> "Progress":
@@ -75,15 +75,14 @@ class Progress:
     def comparing(self, event: Mapping[str, Any]) -> None:
         """For `compare`: the row, how many of how many, and what it is doing."""
         if event["stage"] == "start":
-            self._row = f"[{event['number']}/{event['of']}] {event['row']}"
-            self.say(f"{self._row}: preparing", restart=True)
+            self._place = f"[{event['number']}/{event['of']}] "
+            self.say(f"{self._place}{event['row']}: preparing", restart=True)
         elif event["stage"] == "done":
-            self.leave(f"{self._row or event['row']}: {outcome(event['result'])}")
-            self._words = ""
+            self.leave(f"{self._place}{event['row']}: {outcome(event['result'])}")
+            self._place = self._words = ""
         else:
-            self.say(f"{self._row}: {step(event) if event['stage'] == 'train' else event['stage']}")
-
-    _row = ""
+            doing = step(event) if event["stage"] == "train" else event["stage"]
+            self.say(f"{self._place}{event['row']}: {doing}")
 
     def counter(self, verb: str, things: str = "") -> Callable[[int, int], None]:
         """For what counts up to a known number: `scored 300 of 1,200`."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from heedful.checkpoint import load_info
-from heedful.config import Strict, unknown
+from heedful.config import Strict, merge, unknown
 from heedful.data.kinds import count_kinds, missing
 from heedful.disk import read_lines, write_lines
 from heedful.errors import ConfigError, HeedfulError, Stopped
@@ -18,7 +18,8 @@ from heedful.methods import METHODS, load_method
 from heedful.results import Ledger, Metric, Results, Row, write
 from heedful.runs import Run
 from heedful.tasks import Evaluation, Reference, Subject, Task
-from heedful.training import train
+from heedful.tasks.named import load_task
+from heedful.training import read_settings, train
 
 Say = Callable[[Mapping[str, Any]], None]
 
@@ -32,9 +33,9 @@ class Budget(Strict):
 
 
 def compare(
-    task: Task,
+    task: Task | str | Path,
     *,
-    methods: Sequence[str],
+    methods: Sequence[str] | None = None,
     out: str | Path,
     seeds: Sequence[int] = (0,),
     budget: Mapping[str, float] | None = None,
@@ -50,17 +51,24 @@ def compare(
     newest checkpoint.
 
     Args:
-        budget: as `Budget`; the same for every method.
+        task: a task, its name, or a feedback file.
+        methods: those of the task if not given.
+        budget: as `Budget`; the same for every method, the task's own if not given.
         settings: laid over the task's recipe of every method.
     """
-    for name in methods:
+    for name in methods or ():
         if name not in METHODS:
             raise unknown(name, "method", list(METHODS), where="--methods")
+    task = load_task(str(task)) if isinstance(task, (str, Path)) else task
+    methods = task.methods if methods is None else methods
+    for name in methods:
+        read_settings(name, merge(task.settings(name), settings or {}))
     limits = Budget.model_validate(
         dict(task.budget) | dict(budget or {}) if _only_labels(budget) else dict(budget or {})
     )
     config = {"task": task.name, "methods": list(methods), "seeds": list(seeds), "budget": limits.model_dump()}
     config |= {"settings": dict(settings or {}), "describe": dict(task.describe())}
+    _training_budget(limits)
     run = Run.start(out, command=command or sys.argv, config=config, seed=seeds[0], resume=resume)
     with run.lock():
         return _Comparison(task, run, limits, dict(settings or {}), progress or (lambda event: None)).go(methods, seeds)
@@ -72,7 +80,7 @@ class _Comparison:
         self.results = Results(schema_version=1, task=task.name, base=str(task.base), budget=_given(budget))
 
     def go(self, methods: Sequence[str], seeds: Sequence[int]) -> Results:
-        self.task.prepare(self.run.path, self._training_budget(), self.say)
+        self.task.prepare(self.run.path, _training_budget(self.budget), self.say)
         self.results = self.results.model_copy(update={"seeds": list(seeds), "base": str(self.task.base)})
         references = list(self.task.references())
         self.num_rows = (len(references) + len(methods)) * len(seeds)
@@ -125,7 +133,8 @@ class _Comparison:
         feedback = self.task.feedback(name)[: self.budget.labels]
         if lack := missing(load_method(name).FEEDBACK, count_kinds(feedback)):
             return row.model_copy(update={"status": "skipped", "error": lack})
-        recipe = {**self.task.settings(name), **self.settings, "seed": seed, "budget": self._training_budget()}
+        recipe = merge(self.task.settings(name), self.settings)
+        recipe |= {"seed": seed, "budget": _training_budget(self.budget)}
         folder = f"methods/{row.name}"
         trained = train(
             name,
@@ -146,12 +155,6 @@ class _Comparison:
         )
         subject = Subject(trained.model_path, **_inference(trained.model_path))
         return self._measure(row.model_copy(update={"run": folder}), subject, seed, ledger)
-
-    def _training_budget(self) -> dict[str, float]:
-        given = {name: value for name, value in _given(self.budget).items() if name != "labels"}
-        if len(given) > 1:
-            raise ConfigError("a comparison has one budget of training", where="--budget", allowed="tokens or seconds")
-        return given
 
     def _measure(self, row: Row, subject: Subject, seed: int, ledger: Ledger) -> Row:
         started = time.monotonic()
@@ -179,6 +182,13 @@ class _Comparison:
     def _base_samples(self) -> list[dict[str, Any]] | None:
         first = next((row for row in self.results.rows if row.method == "base" and row.is_measured), None)
         return read_lines(self.run.path / "samples" / f"{first.name}.jsonl") if first else None
+
+
+def _training_budget(budget: Budget) -> dict[str, float]:
+    given = {name: value for name, value in _given(budget).items() if name != "labels"}
+    if len(given) > 1:
+        raise ConfigError("a comparison has one budget of training", where="--budget", allowed="tokens or seconds")
+    return given
 
 
 def metrics_of(task: Task, found: Evaluation) -> dict[str, Metric]:

@@ -1,0 +1,144 @@
+"""`heedful compare` on a feedback file, and what it is told."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+from small_feedback import record
+
+from heedful.cli.compare import read_budget, read_seeds
+from heedful.errors import ConfigError
+
+SMALL = ["--budget", "tokens=400", "--set", "batch_size=4", "--set", "dtype=float32", "-q"]
+
+
+@pytest.fixture(scope="session")
+def wide_model(tmp_path_factory) -> Path:
+    """A two-layer model of 112 characters with room for a response."""
+    from models import tiny
+    from tiny_text import letters
+
+    folder = tmp_path_factory.mktemp("wide")
+    tiny("llama", max_position_embeddings=256).save_pretrained(folder)
+    letters().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def own(heedful) -> Path:
+    return heedful.write("own.jsonl", *map(record, range(40)))
+
+
+def test_an_own_file_gives_a_table_a_page_and_results(heedful, wide_model, own):
+    found = heedful("compare", own, "-m", wide_model, "--methods", "sft,rwr", *SMALL).out
+    assert "sft" in found and "rwr" in found
+    assert found.rstrip().endswith("runs/own/report.html")
+    results = json.loads((heedful.folder / "runs/own/results.json").read_text())
+    assert [row["method"] for row in results["rows"]] == ["base", "sft", "rwr"]
+    assert {row["status"] for row in results["rows"]} == {"done"}
+    assert {row["ledger"]["train_tokens"] >= 400 for row in results["rows"][1:]} == {True}
+    assert {"pref_accuracy", "bits_per_byte"} <= set(results["rows"][1]["metrics"])
+
+
+def test_without_methods_all_that_the_file_can_feed_are_compared(heedful, wide_model):
+    rows = [{"prompt": f"say {n}: ", "responses": [{"text": f"good {n}", "demonstration": True}]} for n in range(40)]
+    found = heedful("compare", heedful.write("d.jsonl", *rows), "-m", wide_model, *SMALL, "--json").json
+    assert [row["method"] for row in found["rows"]] == ["base", "mle", "sft"]
+
+
+def test_a_comparison_that_was_stopped_goes_on_and_ends_the_same(heedful, wide_model, own, monkeypatch):
+    from heedful.cli.progress import Progress
+
+    arguments = ["compare", own, "-m", wide_model, "--methods", "sft,mle", *SMALL, "--json"]
+    whole = heedful(*arguments, "-o", "whole").json
+
+    def interrupt(self, event):
+        if event["row"] == "mle-s0" and event["stage"] == "train" and event["step"] == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "comparing", interrupt)
+        heedful(*arguments, "-o", "cut", code=130)
+    rows = json.loads((heedful.folder / "cut/results.json").read_text())["rows"]
+    assert [row["method"] for row in rows] == ["base", "sft"]
+    found = heedful(*arguments, "-o", "cut", "--resume").json
+    assert [row["metrics"] for row in found["rows"]] == [row["metrics"] for row in whole["rows"]]
+
+
+def test_a_folder_with_a_comparison_is_not_overwritten(heedful, wide_model, own):
+    arguments = ["compare", own, "-m", wide_model, "--methods", "sft", *SMALL]
+    heedful(*arguments)
+    assert "continue it with --resume" in heedful(*arguments, code=2).err
+    assert "sft" in heedful(*arguments, "--resume").out
+
+
+def test_a_judge_gives_win_rates_and_best_of_n(heedful, wide_model, own):
+    (heedful.folder / "judge_scorer.py").write_text("def longer(prompt, response):\n    return len(response)\n")
+    options = ["--judge", "judge_scorer:longer", "--methods", "sft", "--prompts", 3, *SMALL, "--json"]
+    found = heedful("compare", own, "-m", wide_model, *options).json
+    rows = {row["method"]: row["metrics"] for row in found["rows"]}
+    assert rows["best_of_n"]["win_rate"]["value"] >= 0.5
+    assert rows["sft"]["judge_score"]["n"] == 3
+
+
+def test_a_model_is_measured_on_an_own_file_without_training(heedful, wide_model, own):
+    found = heedful("eval", wide_model, "--task", own, "-q", "--json").json
+    assert found["task"] == "own"
+    assert "bits_per_byte" in found["metrics"]
+    assert "Bits per byte" in heedful("eval", wide_model, "--task", own, "-q").out
+    assert [path.name for path in heedful.folder.iterdir()] == ["own.jsonl"]
+
+
+WRONG = {
+    "a task": (["pep9"], ["unknown task 'pep9'", "did you mean 'pep8'?"]),
+    "a method": (["own.jsonl", "--methods", "sft,rwrr"], ["unknown method 'rwrr'", "did you mean 'rwr'?"]),
+    "a judge": (["own.jsonl", "--judge", "pep8_line"], ["unknown scorer 'pep8_line'", "did you mean 'pep8_lines'?"]),
+    "a budget": (["own.jsonl", "--budget", "token=3"], ["unknown budget 'token'", "did you mean 'tokens'?"]),
+    "two budgets": (["own.jsonl", "--budget", "tokens=3,seconds=4"], ["one budget of training"]),
+    "seeds": (["own.jsonl", "--seeds", "many"], ["--seeds", "cannot read 'many'", "how many (3), or which (0,5,7)"]),
+    "a model for a task that brings its own": (["pep8", "--model", "x"], ["--model goes with a feedback file"]),
+    "a setting": (["own.jsonl", "--set", "optim.lrr=1"], ["unknown setting 'optim.lrr'", "did you mean 'lr'?"]),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_does_not_exist_is_said_before_anything_is_written(heedful, wide_model, own, case):
+    arguments, parts = WRONG[case]
+    model = [] if arguments[0] == "pep8" else ["-m", wide_model]
+    found = heedful("compare", *arguments, *model, "-q", code=2)
+    for part in parts:
+        assert part in found.err
+    assert not (heedful.folder / "runs").exists()
+
+
+def test_a_file_that_no_method_can_learn_from_is_refused(heedful, wide_model):
+    file = heedful.write("p.jsonl", *({"prompt": f"p{n}"} for n in range(40)))
+    assert "p.jsonl" in heedful("compare", file, "-m", wide_model, "-q", code=2).err
+    assert not (heedful.folder / "runs").exists()
+
+
+def test_seeds_are_how_many_or_which():
+    assert read_seeds("3") == [0, 1, 2]
+    assert read_seeds("0,5,7") == [0, 5, 7]
+    assert read_seeds("5,") == [5]
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1,1", "a", "1.5"])
+def test_seeds_that_make_no_sense_are_refused(text):
+    with pytest.raises(ConfigError, match="--seeds"):
+        read_seeds(text)
+
+
+def test_a_budget_is_read_by_name():
+    assert read_budget(["tokens=200_000", "labels=1e3"]) == {"tokens": 200_000, "labels": 1000}
+    assert read_budget(["tokens=5,labels=2"]) == {"tokens": 5, "labels": 2}
+    assert read_budget(["seconds=1.5"]) == {"seconds": 1.5}
+
+
+@pytest.mark.parametrize(
+    "part", ["tokens", "tokens=", "tokens=many", "tokens=0", "tokens=-5", "tokens=nan", "tokens=inf"]
+)
+def test_a_budget_that_is_no_number_above_0_is_refused(part):
+    with pytest.raises(ConfigError, match="a number above 0"):
+        read_budget([part])
