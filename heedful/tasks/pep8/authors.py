@@ -63,7 +63,7 @@ class Line:
     @property
     def is_header(self) -> bool:
         """Opens a block, below it or on its own line."""
-        is_soft = self.words[0] in SOFT_KEYWORDS and self.words[1:2] != ["="]
+        is_soft = self.words[0] in SOFT_KEYWORDS and self.words[1:2] not in (["="], [":"])
         has_colon = any(word == ":" and not level for word, level in zip(self.words, self.levels))
         return self.words[0] in COMPOUND_KEYWORDS or self.words[-1] == ":" or (is_soft and has_colon)
 

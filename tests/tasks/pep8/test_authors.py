@@ -208,3 +208,8 @@ def test_five_lines_tell_an_author_from_another():
     shuffled = random.Random(0).sample(windows, len(windows))
     other = fmean(code in seen for (seen, _), (_, lines) in zip(windows, shuffled) for line in lines for code in line)
     assert own > 2 * other
+
+
+def test_match_may_be_a_name():
+    headers = [line.is_header for line in read_lines("match = lambda: 1\nmatch: int\nmatch x:\n    case 1: pass\n")]
+    assert headers == [False, False, True, True]
