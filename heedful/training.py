@@ -17,6 +17,7 @@ from pydantic import Field
 from heedful import checkpoint
 from heedful.batch import Group
 from heedful.config import Strict, Training, parse
+from heedful.data import FeedbackFile
 from heedful.data.kinds import count_kinds, missing, usable
 from heedful.errors import DataError, RunError
 from heedful.loop import Evaluate, State
@@ -123,7 +124,8 @@ def train(
     Args:
         name: a key of `heedful.METHODS`.
         model: folder or Hub name of any causal language model in safetensors.
-        feedback: records, as `load_feedback` returns them.
+        feedback: records, as `load_feedback` returns them; a file's sha256 goes into the manifest, and a run is not
+            resumed with another.
         out: the run folder.
         settings: as in a recipe: the fields of `Training`, and the method's own under "method".
         resume: continue the run in `out`; a finished one is returned as it is.
@@ -140,6 +142,8 @@ def train(
         return run
     is_new = is_main and not run.manifest["resumed"]
     with _unless_refused(run, is_new), run.lock() if is_main else nullcontext():
+        if is_main and isinstance(feedback, FeedbackFile) and feedback.sha256:
+            run.record_data("feedback", feedback.path, rows=len(feedback))
         run.mirrors += start_mirrors(mirrors if is_main else (), run.path, config=config, step=_first_step(run))
         validation = _validation(prepared)
         state = run_loop(

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from heedful.config import Budget, Optim, Strict, Training, override, parse, read_yaml, unknown
+from heedful.config import Budget, Optim, Strict, Training, merge, override, parse, read_yaml, unknown
 from heedful.errors import ConfigError
 
 
@@ -181,3 +181,19 @@ def test_an_unknown_name_gets_the_nearest():
 
 def test_optim_defaults_can_be_built_alone():
     assert parse(Optim, {}) == Optim()
+
+
+# Merging
+
+
+def test_settings_laid_over_others_change_one_key_of_a_group():
+    recipe = {"optim": {"lr": 1.0, "warmup": 0.5}, "batch_size": 3}
+    over = {"optim": {"lr": 2.0}, "budget": {"steps": 1}}
+    merged = merge(recipe, over)
+    assert merged == {"optim": {"lr": 2.0, "warmup": 0.5}, "batch_size": 3, "budget": {"steps": 1}}
+    assert recipe["optim"] == {"lr": 1.0, "warmup": 0.5}
+
+
+def test_a_value_laid_over_a_group_replaces_it():
+    assert merge({"a": {"b": 1}}, {"a": None}) == {"a": None}
+    assert merge({"a": None}, {"a": {"b": 1}}) == {"a": {"b": 1}}

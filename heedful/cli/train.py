@@ -92,7 +92,8 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     cost = found["ledger"]
     yield f"{count(cost['train_tokens'])} tokens in {duration(cost['seconds'])}"
     for name, value in found["metrics"].items():
-        yield f"{name.removeprefix('eval_')} {value:.4g} on the validation split"
+        if name.startswith("eval_"):
+            yield f"{name.removeprefix('eval_')} {value:.4g} on the validation split"
     yield f"the model is that of step {found['selected_step']}"
     for reason, lost in found["rows_lost"].items():
         yield f"{reason}: {lost}"

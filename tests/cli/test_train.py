@@ -1,5 +1,6 @@
 """`heedful train` end to end on a tiny model: what it writes, prints and resumes."""
 
+import hashlib
 import json
 import signal
 
@@ -23,6 +24,16 @@ def test_the_manifest_holds_the_settings_as_they_were_resolved(heedful, model, f
     assert config["budget"]["steps"] == 3
     assert config["batch_size"] == 4
     assert config["optim"]["lr"] == 5e-4
+
+
+def test_the_manifest_holds_the_hash_of_the_file_and_another_file_is_refused(heedful, model, feedback):
+    arguments = ["train", "sft", "-f", feedback, "-m", model, "-o", "run", *SHORT]
+    heedful(*arguments)
+    data = json.loads((heedful.folder / "run/manifest.json").read_text())["data"]["feedback"]
+    assert data["rows"] == 8 and data["sha256"] == hashlib.sha256(feedback.read_bytes()).hexdigest()
+    (heedful.folder / "run/DONE").unlink()
+    feedback.write_text(feedback.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    assert "feedback has changed since the run began" in heedful(*arguments, "--resume", code=2).err
 
 
 def test_a_finished_run_is_not_trained_again(heedful, model, feedback):

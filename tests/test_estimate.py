@@ -1,0 +1,43 @@
+"""How long a training would take."""
+
+import pytest
+from models import tiny
+from tiny_text import letters
+
+from heedful import estimate
+from heedful.records import Feedback, Response
+from heedful.training import prepare
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """`prepared(**budget)`: sft on 10 records, none held out."""
+    folder = tmp_path_factory.mktemp("model")
+    tiny("llama").save_pretrained(folder)
+    letters().save_pretrained(folder)
+    records = [Feedback(f"say {n}: ", (Response("yes", demonstration=True),), id=f"r{n}") for n in range(10)]
+
+    def make(**budget):
+        settings = {"batch_size": 5, "validation": 0, "dtype": "float32", "budget": budget}
+        return prepare("sft", model=folder, feedback=records, settings=settings)
+
+    return make
+
+
+def test_seconds_grow_with_the_budget(prepared, monkeypatch):
+    monkeypatch.setattr(estimate, "_speed", lambda *args: 100.0)
+    tokens = 10 * (1 + len("say 0: ") + len("yes") + 1)
+    assert estimate.seconds(prepared()) == pytest.approx(tokens / 100)
+    assert estimate.seconds(prepared(epochs=3)) == pytest.approx(3 * tokens / 100)
+    assert estimate.seconds(prepared(steps=4)) == pytest.approx(2 * tokens / 100)
+    assert estimate.seconds(prepared(tokens=500)) == pytest.approx(5.0)
+
+
+def test_a_budget_in_seconds_is_what_it_says(prepared):
+    assert estimate.seconds(prepared(seconds=7)) == 7
+
+
+def test_the_speed_is_measured(prepared):
+    assert 0 < estimate.seconds(prepared(steps=2)) < 60
