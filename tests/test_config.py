@@ -166,7 +166,7 @@ def test_a_recipe_is_read_as_a_mapping(tmp_path):
 def test_what_is_no_recipe_is_named(tmp_path, content, match):
     path = tmp_path / "recipe.yaml"
     path.write_bytes(content)
-    with pytest.raises(ConfigError, match=rf"recipe\.yaml: {match}"):
+    with pytest.raises(ConfigError, match=rf"recipe\.yaml(:\d+:\d+)?: {match}"):
         read_yaml(path)
 
 
