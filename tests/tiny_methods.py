@@ -1,0 +1,141 @@
+"""Methods on feedback and models so small that a test can train them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from models import tiny
+from tiny_text import make_text, scored
+from torch import Tensor, nn
+
+from heedful.batch import Group, TreeBatch, collate
+from heedful.config import Training, parse
+from heedful.learner import Learner
+from heedful.method import Inputs, Method, Outputs
+from heedful.methods import METHODS, load_method
+from heedful.models import Policy
+from heedful.records import Feedback, Response
+from heedful.text import Text
+
+# Every method, and the variants whose code differs.
+VARIANTS = {name: (name, {}) for name in METHODS} | {
+    "awr_paper": ("awr", {"value_head": "paper"}),
+    "conditional_lines": ("conditional", {"lines": True}),
+}
+SCORES = [0.0, -0.25, 0.0, -1.0, -0.5]
+
+
+def mixed_feedback(size: int = 8) -> list[Feedback]:
+    """Documents and prompted responses of scored lines, finished and cut; the tokens "ab" and "cd" merge."""
+    records = []
+    for n in range(size):
+        lines = [(f"ab{n}cd\n" * (1 + n % 2), SCORES[(n + i) % 5]) for i in range(1 + n % 3)]
+        lines = [(part + "\n", score) for text, score in lines for part in text.splitlines()]
+        records.append(scored(*lines, prompt="" if n % 4 == 0 else f"q{n}\n", id=f"r{n}", truncated=n % 3 == 0))
+    return records
+
+
+@dataclass(frozen=True)
+class Built:
+    """A method with its tokenizer and its training rows."""
+
+    method: Method
+    text: Text
+    groups: list[Group]
+
+
+def build(name: str, feedback: Sequence[Feedback], *, text: Text | None = None, **config) -> Built:
+    """A method as `heedful.training.prepare` builds it, with the rows of its first round."""
+    text = text or make_text(merges=[("a", "b"), ("c", "d")], control=True)
+    module = load_method(name)
+    method = module.build(parse(module.Config, config), Inputs(feedback=feedback, text=text))
+    return Built(method, text, list(method.targets(method.source.collect(0))))
+
+
+def build_variant(name: str, feedback: Sequence[Feedback], **options) -> Built:
+    """As `build`, by a key of `VARIANTS`; thresholds are 0 so that both sides of them occur."""
+    method, config = VARIANTS[name]
+    threshold = {"threshold": 0.0} if "threshold" in load_method(method).Config.model_fields else {}
+    if method == "filtering":
+        threshold = {"threshold": -0.3}
+    return build(method, feedback, **{**threshold, **config, **options})
+
+
+def steps(built: Built, count: int, *, model: nn.Module | None = None, **options) -> tuple[list[dict], nn.Module]:
+    """Train `count` steps on all rows at once, in float64: what each step logged, and the model."""
+    model = model or Policy(tiny("gpt2"), built.method.heads).double()
+    training = Training(**{"dtype": "float64", "optim": {"lr": 1e-3, "warmup": 0.0, "decay": "constant"}} | options)
+    learner = Learner(model, training)
+    work = [(built.method.objective, built.groups)]
+    return [learner.update(work, n / count) for n in range(count)], model
+
+
+def loss(built: Built, model: nn.Module) -> float:
+    """The whole objective on all rows at once."""
+    return Learner(model, Training(dtype="float64")).losses(built.method.objective, built.groups)["eval_loss"]
+
+
+def fresh(built: Built) -> Policy:
+    """A random model in float64 with the method's heads."""
+    return Policy(tiny("gpt2"), built.method.heads).double()
+
+
+class Table(nn.Module):
+    """A model whose optimum can be written down: one row of logits for each preceding token, or one for all.
+
+    Args:
+        unigram: what stands before changes nothing.
+    """
+
+    reads_trees = True
+
+    def __init__(self, vocabulary: int, *, unigram: bool = False, heads=()):
+        super().__init__()
+        assert not heads, "a table has no hidden state"
+        self.unigram = unigram
+        self.logits = nn.Parameter(torch.zeros(1 if unigram else vocabulary, vocabulary, dtype=torch.float64))
+
+    def forward(self, batch: TreeBatch) -> Outputs:
+        """Log-probabilities by look-up."""
+        before = batch.tokens.gather(1, batch.predecessor) * (0 if self.unigram else 1)
+        logp = self.logits.log_softmax(-1)[before].gather(-1, batch.tokens[..., None]).squeeze(-1)
+        return Outputs(logp=logp * batch.predicted)
+
+    def p(self, token: int, before: int = 0) -> float:
+        """Probability of a token after another."""
+        return self.logits.softmax(-1)[0 if self.unigram else before, token].item()
+
+
+def converge(built: Built, *, unigram: bool = False, count: int = 400) -> Table:
+    """The table that a method's objective leads to."""
+    table = Table(len(built.text.tokenizer), unigram=unigram)
+    optim = {"lr": 0.5, "warmup": 0.0, "decay": "cosine", "weight_decay": 0.0, "clip": 1e9}
+    return steps(built, count, model=table, optim=optim)[1]
+
+
+def words(counts: dict[tuple[str, float], int]) -> list[Feedback]:
+    """(text, score) -> so many documents of that one segment, without an end."""
+    many = [(text, score) for (text, score), count in counts.items() for _ in range(count)]
+    return [scored((text, score), id=str(n), truncated=True) for n, (text, score) in enumerate(many)]
+
+
+def logp_gradient(built: Built, *, value: Tensor | None = None) -> Tensor:
+    """Gradient of the divided objective at each token's log-probability: where a method pushes, and how hard."""
+    batch = collate(built.groups, tree=False, dtype=torch.float64)
+    logp = torch.full(batch.tokens.shape, -1.0, dtype=torch.float64, requires_grad=True)
+    outputs = Outputs(logp=logp, value=torch.zeros_like(logp) if value is None else value)
+    terms = [spec(outputs, batch) for spec in built.method.objective]
+    sum(term.coef * term.total / batch.read(term.per).sum() for term in terms).backward()
+    return logp.grad
+
+
+def good_and_bad(size: int = 20) -> list[Feedback]:
+    """Prompts with a good and a bad response each, no two alike."""
+    letters = "bcdfghjklmnpqrstvwxz"
+    records = []
+    for n in range(size):
+        word = letters[n % 20] + letters[(3 * n + 7) % 20]
+        good = Response(word + "oo", score=0.0)
+        bad = Response(word[::-1] + "ee", score=-1.0)
+        records.append(Feedback(f"{letters[n]}?", (good, bad) if n % 2 else (bad, good), id=str(n)))
+    return records
