@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL = $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
+INSTALL = @echo "installing heedful into $(VENV); torch alone takes a while" && $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
 # The demo: OUT is its folder; BUDGET, PROMPTS and METHODS make it smaller, as in `make demo BUDGET=tokens=20000`.
 OUT ?= runs/pep8

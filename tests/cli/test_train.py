@@ -3,8 +3,13 @@
 import hashlib
 import json
 import signal
+import subprocess
+import sys
+import time
 
 import pytest
+
+from heedful.checkpoint import steps
 
 SHORT = ["--set", "budget.steps=3", "--set", "batch_size=4", "--set", "dtype=float32"]
 
@@ -102,3 +107,19 @@ def test_a_mirror_that_is_not_installed_is_one_warning(heedful, model, feedback,
     arguments = ["train", "sft", "-f", feedback, "-m", model, "-o", "run", *SHORT, "--track", mirror]
     assert "tensorboard is off" in heedful(*arguments).err
     assert (heedful.folder / "run/DONE").exists()
+
+
+@pytest.mark.slow
+def test_a_process_that_gets_ctrl_c_saves_and_exits_130(heedful, model, feedback):
+    options = ["--set", "budget.steps=100000", "--set", "batch_size=4", "--set", "validation=0"]
+    command = [sys.executable, "-m", "heedful", "train", "sft", "-f", str(feedback), "-m", str(model), "-o", "run"]
+    process = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True)
+    log, deadline = heedful.folder / "run/metrics.jsonl", time.monotonic() + 120
+    while time.monotonic() < deadline and not (log.exists() and log.read_bytes().count(b"\n") > 3):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    message = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "saving after this step" in message and "continue with --resume" in message
+    assert "Traceback" not in message
+    assert steps("run")
