@@ -15,6 +15,7 @@ from typing import Any
 from heedful.evals.stats import paired_difference
 from heedful.models import load
 from heedful.sampling import Sampling, generate
+from heedful.scorers.pep8 import MIN_LINES
 from heedful.scorers.reading import cut_at_last_logical_line, read
 from heedful.tasks import Subject
 from heedful.tasks.pep8.adversaries import ADVERSARIES
@@ -52,7 +53,7 @@ def accept(out: Path, *, task: PEP8, tokens: int = SFT_TOKENS) -> dict[str, Any]
         "sft_tokens": tokens,
         "tied_pairs": fmean(a == b for a, b in pairs),
         "all_tied_groups": fmean(len(set(scores[:GROUP])) == 1 for scores in golds),
-        "missing_and_broken_share": missing_and_broken(task, [several[0] for several in texts]),
+        "missing_and_broken_share": missing_and_broken(task, texts),
         "adversaries": adversaries,
         "best_adversary_minus_base": max(adversaries.values()) - fmean(base.values()),
     }
@@ -71,16 +72,17 @@ def sample_base(task: PEP8, k: int) -> list[list[str]]:
     ]
 
 
-def missing_and_broken(task: PEP8, responses: Sequence[str]) -> float:
-    """Share of the base's distance from 0 that is lines it did not write, or whose code no Python reads."""
+def missing_and_broken(task: PEP8, responses: Sequence[Sequence[str]]) -> float:
+    """Share of the base's distance from 0 that is lines it did not write, or text no Python can split into tokens."""
     lost = total = 0.0
-    for row, response in zip(task.prompts, responses):
-        reading = read(row["prompt"], response)
-        size = max(len(reading.counted), 5)
-        missing = max(0, 5 - len(reading.counted))
-        broken = sum(line.kind == "broken" for line in reading.bad)
-        lost += (missing + broken) / size
-        total += (missing + len(reading.bad)) / size
+    for row, several in zip(task.prompts, responses):
+        for response in several:
+            reading = read(row["prompt"], response)
+            size = max(len(reading.counted), MIN_LINES)
+            missing = max(0, MIN_LINES - len(reading.counted))
+            broken = sum(line.kind == "broken" for line in reading.bad)
+            lost += (missing + broken) / size
+            total += (missing + len(reading.bad)) / size
     return lost / total
 
 
