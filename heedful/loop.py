@@ -127,7 +127,9 @@ class _Loop:
         if not self.learner.accelerator.is_main_process:
             return
         state = self.state
-        self.run.log(step=state.step, tokens=state.tokens, seconds=round(state.seconds, 3), **metrics)
+        epoch = round(state.index / limit.steps_per_epoch, 4)  # passes over the round's rows
+        seconds = round(state.seconds, 3)
+        self.run.log(step=state.step, tokens=state.tokens, epoch=epoch, seconds=seconds, **metrics)
         if self.progress:
             done = limit.progress(state)
             left = state.seconds * (1 - done) / done if done else math.nan
@@ -196,8 +198,9 @@ class Limit:
     def __init__(self, budget: Budget, num_rows: int, batch_size: int, epochs: int | None):
         given = dict(budget.given) or {"epochs": float(epochs or 1)}
         ((self.unit, self.amount),) = given.items()
+        self.steps_per_epoch = num_rows / min(batch_size, num_rows)
         if self.unit == "epochs":
-            self.unit, self.amount = "steps", math.ceil(self.amount * num_rows / min(batch_size, num_rows))
+            self.unit, self.amount = "steps", math.ceil(self.amount * self.steps_per_epoch)
 
     def progress(self, state: State) -> float:
         """Share of the budget used, in [0, 1]."""

@@ -305,10 +305,15 @@ def test_the_learning_rate_follows_the_budget(tmp_path):
 def test_a_step_and_an_evaluation_have_their_names(tmp_path):
     run, *_ = go(tmp_path)
     first = run.metrics()[0]
-    assert list(first) == ["step", "tokens", "seconds", "nll", "loss", "grad_norm", "learning_rate"]
+    assert list(first) == ["step", "tokens", "epoch", "seconds", "nll", "loss", "grad_norm", "learning_rate"]
     evaluations = [line for line in run.metrics() if "eval_loss" in line]
     assert [list(line) for line in evaluations] == [["step", "tokens", "eval_nll", "eval_loss"]] * 3
     assert [line["step"] for line in evaluations] == [2, 4, 6]
+
+
+def test_an_epoch_is_a_pass_over_the_rows(tmp_path):
+    run, *_ = go(tmp_path, validation=())  # seven rows, three a step
+    assert [line["epoch"] for line in run.metrics()] == [0.4286, 0.8571, 1.2857, 1.7143, 2.1429, 2.5714]
 
 
 def test_held_out_rows_are_not_trained(tmp_path, monkeypatch):
