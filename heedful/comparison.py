@@ -77,11 +77,11 @@ def compare(
 class _Comparison:
     def __init__(self, task: Task, run: Run, budget: Budget, settings: Mapping[str, Any], say: Say):
         self.task, self.run, self.budget, self.settings, self.say = task, run, budget, settings, say
-        self.results = Results(schema_version=1, task=task.name, base=str(task.base), budget=_given(budget))
+        self.results = Results(schema_version=1, task=task.name, base=shown(task.base), budget=_given(budget))
 
     def go(self, methods: Sequence[str], seeds: Sequence[int]) -> Results:
         self.task.prepare(self.run.path, _training_budget(self.budget), self.say)
-        self.results = self.results.model_copy(update={"seeds": list(seeds), "base": str(self.task.base)})
+        self.results = self.results.model_copy(update={"seeds": list(seeds), "base": shown(self.task.base)})
         references = list(self.task.references())
         self.num_rows = (len(references) + len(methods)) * len(seeds)
         for seed in seeds:
@@ -147,7 +147,7 @@ class _Comparison:
         )
         cost = trained.manifest["ledger"]
         ledger = Ledger(
-            labels=sum(len(record.responses) for record in feedback),
+            labels=sum(len(response.segments) or 1 for record in feedback for response in record.responses),
             train_tokens=cost["train_tokens"],
             flops=cost["flops"],
             seconds=cost["seconds"],
@@ -210,6 +210,13 @@ def _inference(model: Path) -> dict[str, Any]:
 
 def _reference_row(reference: Reference, seed: int) -> Row:
     return Row(method=reference.method, variant=reference.variant, tier=reference.tier, seed=seed)
+
+
+def shown(model: str | Path) -> str:
+    """A model's name in results: one that ships by its place in the package, so that no two machines differ."""
+    package = Path(__file__).parent
+    path = Path(model)
+    return str(path.relative_to(package.parent)) if path.is_relative_to(package) else str(model)
 
 
 def _only_labels(budget: Mapping[str, float] | None) -> bool:
