@@ -1,10 +1,13 @@
 """Results on stdout: JSON for programs, lines for people."""
 
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import typer
+
+WIDTH = 120  # of a table that goes into a file or a pipe
 
 
 def show(value: Any, lines: Callable[[Any], Iterable[str]], *, as_json: bool) -> None:
@@ -26,4 +29,5 @@ def show_table(folder: Path) -> None:
     from heedful.terminal import ComparisonTable
 
     if (folder / results.FILE).is_file():
-        Console(highlight=False).print(ComparisonTable(results.load(folder)))
+        width = None if sys.stdout.isatty() else WIDTH
+        Console(highlight=False, width=width).print(ComparisonTable(results.load(folder)))
