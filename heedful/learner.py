@@ -1,5 +1,6 @@
 """A policy, its optimizer and the processes round them: one optimizer step, exact however it is cut."""
 
+import atexit
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -31,6 +32,8 @@ class Learner:
         AcceleratorState._reset_state()  # or a second training in a process could not have another precision
         precision = "bf16" if _forward_dtype(training.dtype, policy) is torch.bfloat16 else "no"
         self.accelerator = Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
+        if self.accelerator.num_processes > 1:  # or threads of the group abort the process when it ends
+            atexit.register(self.accelerator.state.destroy_process_group)
         if training.gradient_checkpointing:
             policy.lm.gradient_checkpointing_enable({"use_reentrant": False})
         self.policy = policy

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from pydantic import Field
 
 from heedful import checkpoint
@@ -157,6 +158,7 @@ def train(
         )
         if is_main:
             _finish(run, prepared, state, export_dtype)
+        PartialState().wait_for_everyone()  # who returns finds the model
     return run
 
 

@@ -1,0 +1,69 @@
+"""Train every method on tiny feedback, as a job of one or more processes; run by tests/test_processes.py.
+
+python tests/train_all.py OUT [METHOD ...] [--resume]
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from models import tiny
+from tiny_methods import VARIANTS, mixed_feedback
+from tiny_text import letters
+
+import heedful
+from heedful.methods import load_method
+from heedful.records import Feedback
+
+SETTINGS = {
+    "optim": {"lr": 1e-3},
+    "budget": {"steps": 20},
+    "batch_size": 5,
+    "micro_tokens": 48,
+    "dtype": "float32",
+    "eval_every": 5,
+    "save_every": 5,
+    "validation": 0.2,
+}
+
+
+def base(folder: Path) -> Path:
+    """A random model with its tokenizer, made once."""
+    if not (folder / "model.safetensors").exists():
+        tokenizer = letters(merges=[("a", "b"), ("c", "d")])
+        tiny("gpt2", vocab_size=len(tokenizer)).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return folder
+
+
+def feedback() -> list[Feedback]:
+    """What every method can learn from: scored lines that are demonstrations too."""
+    return [
+        replace(record, responses=tuple(replace(response, demonstration=True) for response in record.responses))
+        for record in mixed_feedback(16)
+    ]
+
+
+def train(variant: str, out: Path, *, resume: bool = False, **settings):
+    """One method into OUT/METHOD."""
+    name, config = VARIANTS[variant]
+    threshold = {"threshold": 0.0} if "threshold" in load_method(name).Config.model_fields else {}
+    if name == "filtering":
+        threshold = {"threshold": -0.3}
+    return heedful.train(
+        name,
+        model=out / "base",
+        feedback=feedback(),
+        out=out / variant,
+        settings=SETTINGS | settings | {"method": threshold | config},
+        resume=resume,
+        command=[],
+    )
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    arguments = [argument for argument in sys.argv[2:] if argument != "--resume"]
+    for variant in arguments or VARIANTS:
+        train(variant, Path(sys.argv[1]), resume="--resume" in sys.argv)
