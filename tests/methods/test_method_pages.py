@@ -1,0 +1,55 @@
+"""The pages of the methods name what the code has: commands, settings with their defaults, terms, kinds of feedback."""
+
+from pathlib import Path
+
+import pytest
+from tiny_methods import build_variant, mixed_feedback
+
+from heedful.config import Optim, Training
+from heedful.methods import METHODS, load_method
+
+PAGES = Path(__file__).parents[2] / "docs" / "methods"
+
+
+def page(name: str) -> str:
+    return (PAGES / f"{name}.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_page_has_the_command_of_its_module(name):
+    command = load_method(name).__doc__.partition("Run: ")[2].strip()
+    assert f"\n    {command}\n" in page(name)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_page_has_every_setting_with_its_default(name):
+    for field, info in load_method(name).Config.model_fields.items():
+        default = {None: "none", False: "false"}.get(info.default, info.default)
+        assert f"| `{field}` | {default} |" in page(name), field
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_page_names_every_term_that_is_logged(name):
+    terms = [spec.name for spec in build_variant(name, mixed_feedback()).method.objective]
+    row = next(line for line in page("index").splitlines() if line.startswith(f"| [`{name}`]"))
+    assert all(f"`{term}`" in page(name) and f"`{term}`" in row for term in terms)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_index_names_the_feedback_a_method_learns_from(name):
+    rows = [line for line in page("index").splitlines() if line.startswith("| [`")]
+    kinds = {row.split("`")[1]: row.split("|")[-2].strip() for row in rows}
+    named = kinds["filtering"] if kinds[name] == "the same" else kinds[name]
+    assert set(named.split(", ")) == load_method(name).FEEDBACK
+
+
+def test_the_index_has_every_setting_of_the_loop():
+    names = {*(f"optim.{name}" for name in Optim.model_fields), *Training.model_fields} - {"optim"}
+    assert [name for name in sorted(names) if f"`{name}`" not in page("index")] == []
+
+
+@pytest.mark.parametrize("path", sorted(PAGES.glob("*.md")), ids=lambda path: path.stem)
+def test_a_test_that_a_page_cites_exists(path):
+    root = PAGES.parents[1]
+    cited = [part for part in path.read_text(encoding="utf-8").split("`") if part.startswith("tests/")]
+    assert [name for name in cited if not (root / name).exists()] == []

@@ -1,0 +1,122 @@
+"""Each method learns twenty examples by heart, and answers as it should."""
+
+import pytest
+import torch
+from models import tiny
+from tiny_methods import build, good_and_bad
+
+from heedful.batch import collate
+from heedful.config import Training
+from heedful.learner import Learner
+from heedful.models import Policy
+from heedful.records import Feedback
+from heedful.sampling import Sampling, generate
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+FEEDBACK = good_and_bad()
+STEPS = 120
+
+
+def learn(name, feedback=FEEDBACK, *, count=STEPS, **config):
+    """A method trained on the feedback until little is left to learn: what it logged last, and how to ask it."""
+    built = build(name, feedback, **config)
+    optim = {"lr": 1e-2, "warmup": 0.1, "weight_decay": 0.0}
+    policy = Policy(tiny("llama"), built.method.heads)
+    learner = Learner(policy, Training(dtype="float32", optim=optim))
+    for step in range(count):
+        logged = learner.update([(built.method.objective, built.groups)], step / count)
+    return logged, Asked(built, policy)
+
+
+class Asked:
+    """A trained policy, asked greedily."""
+
+    def __init__(self, built, policy):
+        self.built, self.policy, self.text = built, policy, built.text
+
+    def answers(self, *, prefix=None, feedback=FEEDBACK):
+        """One greedy response to each prompt, as the method generates, or behind another prefix."""
+        needs = self.built.method.inference
+        prefix = needs.get("prefix", ()) if prefix is None else prefix
+        prompts = [[*self.text.encode_prompt(record.prompt), *prefix] for record in feedback]
+        settings = Sampling(max_tokens=8, temperature=0, banned=tuple(needs.get("suppress", ())))
+        return [drawn[0].text for drawn in generate(self.policy.lm, self.text, prompts, settings)]
+
+    def probability(self, pick):
+        """Mean probability of the first token of the picked response to each prompt."""
+        groups = build("mle", FEEDBACK, text=self.text).groups
+        batch = collate(groups, tree=True)
+        with torch.no_grad():
+            p = self.policy.eval()(batch).logp.exp()
+        found = []
+        for n, record in enumerate(FEEDBACK):
+            response = 2 * n + [r.text for r in record.responses].index(pick(record))
+            row, column = (batch.response == response).nonzero()[0].tolist()
+            found.append(p[row, column].item())
+        return sum(found) / len(found)
+
+
+def good(record: Feedback) -> str:
+    return max(record.responses, key=lambda response: response.score).text
+
+
+def bad(record: Feedback) -> str:
+    return min(record.responses, key=lambda response: response.score).text
+
+
+GOOD, BAD = [good(record) for record in FEEDBACK], [bad(record) for record in FEEDBACK]
+
+
+def test_mle_learns_every_text_by_heart():
+    one = [Feedback(record.prompt, (record.responses[0],), id=record.id) for record in FEEDBACK]
+    logged, model = learn("mle", one)
+    assert logged["nll"] < 0.02
+    assert model.answers() == [record.responses[0].text for record in FEEDBACK]
+
+
+def test_mle_cannot_tell_good_from_bad():
+    _, model = learn("mle")
+    assert model.probability(good) == pytest.approx(0.5, abs=0.1)
+    assert model.probability(bad) == pytest.approx(0.5, abs=0.1)
+
+
+def test_sft_learns_the_best_response_by_heart():
+    logged, model = learn("sft")
+    assert logged["nll"] < 0.02
+    assert model.answers() == GOOD
+
+
+def test_filtering_learns_what_it_keeps_by_heart():
+    logged, model = learn("filtering", threshold=0.0)
+    assert logged["nll"] < 0.02
+    assert model.answers() == GOOD
+
+
+def test_conditional_gives_the_good_text_behind_the_good_token_and_the_bad_one_behind_the_bad():
+    logged, model = learn("conditional", threshold=0.0, drop=0.0)
+    entropy_of_the_label = 40 * 0.6931 / sum(len(b.tokens) for g in model.built.groups for b in g.branches)
+    assert logged["nll"] < entropy_of_the_label + 0.02
+    assert model.answers() == GOOD
+    assert model.answers(prefix=[model.text.good_id]) == GOOD
+    assert model.answers(prefix=[model.text.bad_id]) == BAD
+
+
+def test_unlikelihood_learns_the_good_text_and_unlearns_the_bad():
+    logged, model = learn("unlikelihood", threshold=0.0, alpha=1.0)
+    assert logged["unlikelihood"] < 0.02
+    assert model.answers() == GOOD
+    assert model.probability(bad) < 0.02
+
+
+def test_rwr_with_a_small_beta_learns_the_good_text():
+    logged, model = learn("rwr", beta=0.1)  # a bad token weighs exp(-10)
+    assert logged["weighted_nll"] < 0.05  # the end of a bad text is trained too
+    assert model.answers() == GOOD
+
+
+def test_awr_with_a_small_beta_learns_the_good_text_and_its_value():
+    logged, model = learn("awr", beta=0.2, alpha=0.5)
+    assert model.answers() == GOOD
+    assert model.probability(bad) < 0.1
+    assert logged["value_regression"] < 0.15  # its variance is 0.25; after the first letter it can be known
