@@ -5,6 +5,8 @@ Run: python -m heedful.tasks.pep8.feedback     (writes heedful/assets/pep8/feedb
 
 import argparse
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from heedful.models import load
@@ -12,7 +14,7 @@ from heedful.records import Feedback, to_json
 from heedful.sampling import Sampling, generate
 from heedful.scorers.reading import cut_at_last_logical_line
 from heedful.tasks.pep8.assets import ASSETS, write
-from heedful.tasks.pep8.labelers import calibrate, judge, panel
+from heedful.tasks.pep8.labelers import Labeler, calibrate, judge, panel
 from heedful.tasks.pep8.task import PEP8, RESPONSE_TOKENS
 
 K = 4
@@ -39,10 +41,15 @@ def make(task: PEP8, *, seed: int = 0) -> list[Feedback]:
     answered = [(row, texts) for row, texts in zip(task.prompts, responses_of(task, seed=seed)) if len(texts) > 1]
     samples: Sequence = [(row["prompt"], texts) for row, texts in answered[:CALIBRATED_ON]]
     labelers = panel(calibrate(samples, panel()))
-    return [
-        judge(row["prompt"], texts, labelers[n % len(labelers)], seed=seed, id=row["id"])
-        for n, (row, texts) in enumerate(answered)
-    ]
+    prompts, ids = [row["prompt"] for row, _ in answered], [row["id"] for row, _ in answered]
+    turns = [labelers[n % len(labelers)] for n in range(len(answered))]
+    with ProcessPoolExecutor() as pool:  # autopep8 takes its whole five seconds on one response in eighty
+        work = pool.map(partial(_judge, seed), prompts, [texts for _, texts in answered], turns, ids, chunksize=4)
+        return list(work)
+
+
+def _judge(seed: int, prompt: str, texts: Sequence[str], labeler: Labeler, id: str) -> Feedback:
+    return judge(prompt, texts, labeler, seed=seed, id=id)
 
 
 def main() -> None:

@@ -1,0 +1,97 @@
+"""The embedded task as it ships: its files, its prompts, and what an evaluation measures."""
+
+import hashlib
+import json
+
+import pytest
+
+from heedful.errors import RunError
+from heedful.scorers.reading import read as read_code
+from heedful.scorers.reading import split_rows
+from heedful.tasks import Subject
+from heedful.tasks.pep8 import task as pep8
+from heedful.tasks.pep8.assets import ASSETS, read, write
+from heedful.tasks.pep8.task import PEP8, line_scored
+
+
+@pytest.fixture(scope="module")
+def task():
+    small = PEP8(split="selection", num_prompts=3)
+    small.documents = [small.documents[0], small.documents[-1]]
+    return small
+
+
+@pytest.fixture(scope="module")
+def base_evaluation(task):
+    return task.evaluate(Subject(task.base, suppress=task.text.control_ids), seed=0)
+
+
+def test_every_shipped_file_is_the_one_in_the_manifest():
+    sums = json.loads((ASSETS / "manifest.json").read_text())
+    assert {"base/model.safetensors", "base_conditional/model.safetensors", "prompts.jsonl.gz"} <= set(sums)
+    for name, expected in sums.items():
+        assert hashlib.sha256((ASSETS / name).read_bytes()).hexdigest() == expected, name
+
+
+def test_what_ships_is_at_most_24_megabytes():
+    assert sum(path.stat().st_size for path in ASSETS.parent.rglob("*") if path.is_file()) <= 24 * 2**20
+
+
+def test_a_changed_asset_is_refused(tmp_path):
+    write("prompts", [{"id": "a"}], tmp_path)
+    (tmp_path / "prompts.jsonl.gz").write_bytes(b"other")
+    with pytest.raises(RunError, match="not the one named"):
+        read("prompts", tmp_path)
+
+
+def test_prompts_end_in_a_newline_and_show_five_lines_within_their_tokens(task):
+    for row in read("prompts"):
+        assert row["prompt"].endswith("\n")
+        assert len(split_rows(row["prompt"])) >= 5
+        assert len(task.text.encode(row["prompt"])) <= 192
+
+
+def test_no_file_gives_prompts_to_two_splits():
+    files = {split: set() for split in ("feedback", "selection", "test")}
+    for row in read("prompts"):
+        files[row["split"]].add(row["id"].rpartition(":")[0])
+    assert not files["test"] & files["selection"]
+    assert not files["test"] & files["feedback"]
+    assert not files["selection"] & files["feedback"]
+
+
+def test_the_lines_of_a_scored_document_join_to_its_text_and_a_clean_line_scores_zero():
+    row = read("corpus")[0]
+    (response,) = line_scored(row).responses
+    assert "".join(segment.text for segment in response.segments) == response.text == row["text"]
+    assert [s.score == 0 for s in response.segments] == [count == 0 for count in row["findings"]]
+
+
+def test_the_base_has_no_kl_to_itself_and_every_metric(task, base_evaluation):
+    values = [base_evaluation.per_prompt[row["id"]] for row in task.prompts]
+    assert [value["kl_to_base"] for value in values] == pytest.approx([0.0] * 3, abs=1e-3)
+    measured = {name for row in base_evaluation.per_prompt.values() for name in row} | set(base_evaluation.totals)
+    assert set(task.metrics) <= measured
+
+
+def test_the_conditional_base_is_read_with_its_control_tokens_and_differs(task, base_evaluation):
+    good = Subject(task.conditional_base, line_prefix=task.text.good_id, suppress=task.text.control_ids)
+    found = task.evaluate(good, seed=0, base_samples=base_evaluation.samples)
+    assert all(found.per_prompt[row["id"]]["kl_to_base"] > 1 for row in task.prompts)
+    assert not any("<|good|>" in sample["response"] for sample in found.samples)
+
+
+def test_best_of_n_keeps_the_best_and_counts_its_scorer_calls(task, base_evaluation):
+    best = task.evaluate(Subject(task.base, suppress=task.text.control_ids, num_samples=3), seed=0)
+    ids = [row["id"] for row in task.prompts]
+    assert all(best.per_prompt[id]["gold"] >= base_evaluation.per_prompt[id]["gold"] for id in ids)
+    assert best.ledger["scorer_calls"] == {"pep8_lines": 9}
+
+
+def test_what_clean_authors_wrote_next_has_no_bad_line():
+    clean = [row for row in read("prompts") if row["clean"] and row["split"] == "test"]
+    assert sum(len(read_code(row["prompt"], row["body"]).bad) for row in clean) == 0
+
+
+def test_a_response_is_128_tokens(task):
+    assert pep8.RESPONSE_TOKENS == 128
