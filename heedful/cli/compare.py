@@ -25,7 +25,10 @@ def compare(
         typer.Option("--budget", metavar="WHAT=N", help="Of each method: tokens=200000, seconds=60, labels=1000."),
     ] = None,
     judge: Annotated[
-        str | None, typer.Option("--judge", metavar="SCORER", help="Judges answers: a scorer, or module:function of (prompt, response).")
+        str | None,
+        typer.Option(
+            "--judge", metavar="SCORER", help="Judges answers: a scorer, or module:function of (prompt, response)."
+        ),
     ] = None,
     prompts: Annotated[
         int | None, typer.Option("--prompts", min=1, metavar="N", help="Evaluate on the first so many only.")
