@@ -2,7 +2,7 @@
 
 What a method needs at inference goes where transformers looks for it, and in heedful.json for those who know heedful:
 
-    prefix         tokens after BOS: the tokenizer adds them to every text, and the chat template after its BOS
+    prefix         tokens where the response begins: the tokenizer and the chat template end every prompt with them
     line_prefix    a token before each line: the chat template puts it before the prompt's lines, and generation_config
                    (`sequence_bias`) forces it at the end of each line generated
     suppress       tokens never generated: `suppress_tokens` in generation_config
@@ -52,7 +52,11 @@ TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}  # of logits, relative to
 HALF_TOLERANCE = 3e-2  # the same for half precision: four ulps of bfloat16
 FORCE = 1e3  # added to the logit of a forced token and taken from it elsewhere; logits stay below 100
 PROBE, PROBE_TEXT = 16, "a b\n"  # what the written model, and its tokenizer, are compared on
-OURS, NOTE = "<heedful>", "{#- heedful -#}"  # names what we told a tokenizer, so that it can be taken back
+START, END, NOTE = (
+    "<heedful>",
+    "</heedful>",
+    "{# heedful #}",
+)  # name what we told a tokenizer, so that it can be taken back
 
 
 def export(lm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path | str, info: Mapping[str, Any]) -> Path:
@@ -148,8 +152,8 @@ def _prepared(
         raise ConfigError(f"token id {wrong[0]} is not in the vocabulary", allowed=f"0 to {len(tokenizer) - 1}")
     root = [id for id in (tokenizer.bos_token_id, tokenizer.eos_token_id) if id is not None][:1]
     _forget_earlier_needs(tokenizer, root)
-    if prefix:
-        _begin_every_text_with(tokenizer, [*root, *prefix])
+    if prefix or not (_begins_with(tokenizer, root) or _speaks_in_turns(tokenizer, info)):
+        _put_round_every_text(tokenizer, root, prefix)
     if "token_type_ids" not in inspect.signature(lm.forward).parameters:  # `generate` refuses what it does not take
         tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
     tokenizer.chat_template = _chat_template(tokenizer, info.get("chat_template"), root, needs)
@@ -182,41 +186,55 @@ def _num_embeddings(lm: PreTrainedModel) -> int:
 # What transformers is told
 
 
-def _begin_every_text_with(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> None:
-    """Have the tokenizer begin every text with these tokens; one not made of `tokenizers` is left as it is."""
+def _begins_with(tokenizer: PreTrainedTokenizerBase, root: list[int]) -> bool:
+    return tokenizer(PROBE_TEXT).input_ids[: len(root)] == root
+
+
+def _speaks_in_turns(tokenizer: PreTrainedTokenizerBase, info: Mapping[str, Any]) -> bool:
+    """A chat model without BOS, whose template alone says how a conversation begins."""
+    template = info.get("chat_template") or tokenizer.chat_template
+    return tokenizer.bos_token_id is None and template is not None
+
+
+def _put_round_every_text(tokenizer: PreTrainedTokenizerBase, root: list[int], prefix: list[int]) -> None:
+    """Have the tokenizer begin and end every text as in training; one not made of `tokenizers` is left as it is."""
     if not tokenizer.is_fast:
         return
-    start = {"id": OURS, "ids": ids, "tokens": tokenizer.convert_ids_to_tokens(ids)}
-    processor = TemplateProcessing(single=f"{OURS} $A", pair=f"{OURS} $A $B:1", special_tokens=[start])
+    named = [(name, ids) for name, ids in ((START, root), (END, prefix)) if ids]
+    special = [{"id": name, "ids": ids, "tokens": tokenizer.convert_ids_to_tokens(ids)} for name, ids in named]
+    before, after = (name if ids else "" for name, ids in ((START, root), (END, prefix)))
+    processor = TemplateProcessing(
+        single=f"{before} $A {after}".strip(), pair=f"{before} $A $B:1 {after}".strip(), special_tokens=special
+    )
     tokenizer.backend_tokenizer.post_processor = processor
 
 
 def _forget_earlier_needs(tokenizer: PreTrainedTokenizerBase, root: list[int]) -> None:
     """Undo what an earlier export told the tokenizer: the model may have been trained on by another method."""
-    if tokenizer.is_fast and OURS in str(tokenizer.backend_tokenizer.post_processor):
-        _begin_every_text_with(tokenizer, root)
+    if tokenizer.is_fast and END in str(tokenizer.backend_tokenizer.post_processor):
+        _put_round_every_text(tokenizer, root, [])
     if isinstance(tokenizer.chat_template, str):
-        theirs = re.sub(re.escape(NOTE) + r"(\{%- set bos_token = .*? -%\})?", "", tokenizer.chat_template, count=1)
-        made_here = tokenizer.chat_template.startswith(NOTE + "{{")
-        tokenizer.chat_template = None if made_here else theirs
+        theirs = re.split(r"\{#-? heedful -?#\}", tokenizer.chat_template)[0]
+        tokenizer.chat_template = theirs or None
 
 
 def _chat_template(
     tokenizer: PreTrainedTokenizerBase, given: str | None, root: list[int], needs: Mapping[str, Any]
 ) -> Any:
-    """The template given, else the tokenizer's own, with the prefix after BOS.
+    """The template given, else the tokenizer's own, with the prefix where the response begins.
 
     Where there is none, only a line prefix needs one: it joins the contents, for a model of text has no turns.
     """
     template = given if given is not None else tokenizer.chat_template
-    bos, prefix = _spelled(tokenizer, root), _spelled(tokenizer, needs["prefix"])
+    prefix = _spelled(tokenizer, needs["prefix"])
     if template is None and needs["line_prefix"] is not None:
-        return _lines_template(bos + prefix, _spelled(tokenizer, [needs["line_prefix"]]))
+        mark = _spelled(tokenizer, [needs["line_prefix"]])
+        return NOTE + _lines_template(_spelled(tokenizer, root), mark) + _ending(prefix + mark)
     if template is None or not prefix:
         return template
     if isinstance(template, dict):
-        return {name: _with_prefix(part, bos, prefix) for name, part in template.items()}
-    return _with_prefix(template, bos, prefix)
+        return {name: _with_prefix(part, prefix) for name, part in template.items()}
+    return _with_prefix(template, prefix)
 
 
 def _spelled(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
@@ -226,24 +244,25 @@ def _spelled(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
     return "".join(str(part) for part in parts)
 
 
-def _with_prefix(template: str, bos: str, prefix: str) -> str:
-    """Wherever the template writes BOS, the prefix follows; one that writes none begins with both."""
-    if re.search(r"\bbos_token\b", template):
-        return f"{NOTE}{{%- set bos_token = bos_token + {_quoted(prefix)} -%}}{template}"
-    if bos and bos in template:
-        return template.replace(bos, bos + prefix)
-    return f"{{{{- {_quoted(bos + prefix)} -}}}}{template}"
+def _with_prefix(template: str, prefix: str) -> str:
+    return (
+        template.removesuffix("\n") + NOTE + _ending(prefix)
+    )  # Jinja drops that newline at a template's end, and only there
+
+
+def _ending(text: str) -> str:
+    """What stands where the response begins; heedful puts it there itself, and says so to the template."""
+    return f"{{% if add_generation_prompt and not heedful %}}{{{{ {_quoted(text)} }}}}{{% endif %}}"
 
 
 def _lines_template(start: str, mark: str) -> str:
-    """The contents line by line, each after the mark; one more mark begins the response."""
-    return (
-        f"{NOTE}{{{{ {_quoted(start)} }}}}{{% for message in messages %}}"
-        "{% for line in message['content'].splitlines(True) %}"
-        f"{{{{ {_quoted(mark)} + line }}}}"
-        "{% endfor %}{% endfor %}"
-        f"{{% if add_generation_prompt %}}{{{{ {_quoted(mark)} }}}}{{% endif %}}"
+    """The contents line by line, each after the mark. Only a newline ends a line."""
+    mark = _quoted(mark)
+    line = (
+        f"{{% if not loop.last %}}{{{{ {mark} + line + '\\n' }}}}{{% elif line %}}{{{{ {mark} + line }}}}{{% endif %}}"
     )
+    lines = f"{{% for line in message['content'].split('\\n') %}}{line}{{% endfor %}}"
+    return f"{{{{ {_quoted(start)} }}}}{{% for message in messages %}}{lines}{{% endfor %}}"
 
 
 def _quoted(text: str) -> str:
@@ -381,7 +400,7 @@ def _tokenizer_comes_back(tokenizer: PreTrainedTokenizerBase, temp: Path) -> boo
     if (temp / "tokenizer.json").is_file() and _same_ids(tokenizer, temp):
         return True
     path.write_text(to_json(settings, indent=2), encoding="utf-8")
-    warnings.warn("transformers will not put the prefix before texts by itself; the model card says so", stacklevel=3)
+    warnings.warn("transformers will not put the prefix after texts by itself; the model card says so", stacklevel=3)
     return False
 
 
@@ -431,9 +450,9 @@ def _how_to_generate(info: Mapping[str, Any]) -> str:
         ),
     ]
     if info.get("prefix") and info.get("prefix_is_automatic"):
-        lines.append("The tokenizer puts BOS and the method's prefix before every text; add neither by hand.")
+        lines.append("The tokenizer puts BOS before every text and the method's prefix after it; add neither by hand.")
     elif info.get("prefix"):
-        lines.append("Put the token ids BOS and `prefix` (in heedful.json) before every text.")
+        lines.append("Put BOS before every text and the token ids `prefix` (in heedful.json) after it.")
     if info.get("line_prefix") is not None:
         lines.append("Each line follows a control token: use `apply_chat_template`, which marks the prompt's lines.")
     return "\n\n".join(lines)

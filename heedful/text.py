@@ -88,13 +88,13 @@ class Text:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def encode_prompt(self, prompt: str | Sequence[Message], *, line_prefix: int | None = None) -> list[int]:
-        """Root, then the prompt; a conversation is rendered by the model's own template up to the assistant's turn.
+        """Root, then the prompt; a conversation is what the model's own template makes of it, up to the answer.
 
         Args:
             line_prefix: a token put before each line of the prompt, as conditional models with a token per line want.
         """
         if not isinstance(prompt, str):
-            return self._with_root(self._render(prompt))
+            return self._render(prompt) or [self.bos_id]
         if line_prefix is None:
             return [self.bos_id, *self.encode(prompt)]
         lines = LINE.split(prompt) if prompt else []
@@ -145,12 +145,10 @@ class Text:
         name = re.compile("|".join(map(re.escape, special[::-1])) or r"(?!)")
         spelled = f"{SPELLED}\\g<0>{END}"
         rows = [{"role": m.role, "content": name.sub(spelled, m.content)} for m in messages]
-        text = str(self.tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=True))
+        options = {"add_generation_prompt": True, "heedful": True}  # the last: without what export.py added
+        text = str(self.tokenizer.apply_chat_template(rows, tokenize=False, **options))
         parts = re.split(f"{SPELLED}(.*?){END}", text, flags=re.DOTALL)  # every second one was in somebody's text
         return [id for n, part in enumerate(parts) if part for id in self._ids(part, special=n % 2 == 0)]
-
-    def _with_root(self, ids: list[int]) -> list[int]:
-        return ids if ids[:1] == [self.bos_id] else [self.bos_id, *ids]
 
 
 def _first_id(*ids: int | None, what: str) -> int:

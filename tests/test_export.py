@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -168,18 +169,32 @@ def bytes_of(text):
 
 
 @pytest.mark.parametrize("prefix", [[GOOD], "<|good|>", "be good: ", [GOOD, "\n"]])
-def test_plain_generation_starts_with_the_prefix(tmp_path, prefix):
+def test_plain_generation_starts_behind_the_prefix(tmp_path, prefix):
     lm = make_lm()
     parts = [prefix] if isinstance(prefix, str) else prefix
     ids = [id for p in parts for id in ([p] if isinstance(p, int) else [GOOD] if p == "<|good|>" else bytes_of(p))]
     path = export_model(lm, make_tokenizer(), tmp_path / "model", {"prefix": prefix, "suppress": ["<|good|>", BAD]})
     assert load_info(path)["prefix_text"] == "".join("<|good|>" if p == GOOD else p for p in parts)
     assert load_info(path)["prefix"] == ids and load_info(path)["suppress"] == [GOOD, BAD]
-    prompt = [BOS, *ids, *bytes_of("def f():\n")]
+    prompt = [BOS, *bytes_of("def f():\n"), *ids]  # as in training: where the response begins
     expected = prompt + greedy(lm, prompt, 12, never=[GOOD, BAD])
     assert generated(path, lambda t: t("def f():\n", return_tensors="pt"), 12) == expected
     assert not (path / "chat_template.jinja").exists()
-    assert GOOD not in AutoTokenizer.from_pretrained(path)("<|good|>").input_ids[1 + len(ids) :]  # text stays text
+    loaded = AutoTokenizer.from_pretrained(path)
+    assert loaded("<|good|>").input_ids == [BOS, *bytes_of("<|good|>"), *ids]  # text stays text
+
+
+@pytest.mark.parametrize("info", [{}, {"prefix": [GOOD]}])
+def test_a_text_begins_with_the_root_that_training_put_there(tmp_path, info):
+    path = export_model(make_lm(), make_tokenizer(), tmp_path / "model", info)  # the tokenizer itself adds none
+    assert AutoTokenizer.from_pretrained(path)("a").input_ids == [BOS, *bytes_of("a"), *info.get("prefix", [])]
+
+
+def test_a_chat_model_without_bos_keeps_its_texts_as_they_are(tmp_path):
+    tokenizer = make_tokenizer(chat_template=BARE_TEMPLATE, split_special_tokens=False)
+    tokenizer.bos_token = None
+    path = export_model(make_lm(), tokenizer, tmp_path / "model", {})
+    assert AutoTokenizer.from_pretrained(path)("a").input_ids == bytes_of("a")
 
 
 def test_a_tokenizer_class_that_forgets_the_prefix_is_saved_as_the_general_one(tmp_path):
@@ -187,16 +202,16 @@ def test_a_tokenizer_class_that_forgets_the_prefix_is_saved_as_the_general_one(t
     names = {"bos_token": "<|bos|>", "eos_token": "<|eos|>", "unk_token": "<|pad|>", "pad_token": "<|pad|>"}
     tokenizer = GPTNeoXTokenizer(vocab=vocabulary, merges=[], **names)
     path = export_model(make_lm(), tokenizer, tmp_path / "model", {"prefix": [GOOD]})
-    assert AutoTokenizer.from_pretrained(path)("a").input_ids == [BOS, GOOD, *bytes_of("a")]
+    assert AutoTokenizer.from_pretrained(path)("a").input_ids == [BOS, *bytes_of("a"), GOOD]
     assert load_info(path)["prefix_is_automatic"]
 
 
 def test_the_card_says_so_where_the_prefix_is_not_automatic(tmp_path, monkeypatch):
     monkeypatch.setattr(export, "_same_ids", lambda *args: False)
-    with pytest.warns(UserWarning, match="will not put the prefix before texts"):
+    with pytest.warns(UserWarning, match="will not put the prefix after texts"):
         path = export_model(make_lm(), make_tokenizer(), tmp_path / "model", {"prefix": [GOOD]})
     assert not load_info(path)["prefix_is_automatic"]
-    assert "Put the token ids BOS and `prefix`" in (path / "README.md").read_text()
+    assert "the token ids `prefix`" in (path / "README.md").read_text()
 
 
 def test_suppressed_tokens_are_never_generated(tmp_path):
@@ -209,7 +224,7 @@ def test_suppressed_tokens_are_never_generated(tmp_path):
     assert config["eos_token_id"] == EOS and config["pad_token_id"] == PAD and config["bos_token_id"] == BOS
 
 
-@pytest.mark.parametrize("prompt", ["", "a = 1\nb = 2\n"])
+@pytest.mark.parametrize("prompt", ["", "a = 1\nb = 2\n", "a\x0cb\n\n"])
 def test_a_line_prefix_stands_before_every_line(tmp_path, prompt):
     lm = make_lm()
     newline = bytes_of("\n")[0]
@@ -219,7 +234,7 @@ def test_a_line_prefix_stands_before_every_line(tmp_path, prompt):
         head[[newline, favourite]] = head[[favourite, newline]]
     info = {"line_prefix": GOOD, "prefix": [], "suppress": [GOOD, BAD]}
     path = export_model(lm, make_tokenizer(), tmp_path / "model", info)
-    lines = [id for line in prompt.splitlines(True) for id in (GOOD, *bytes_of(line))]
+    lines = [id for line in re.findall(r"[^\n]*\n|[^\n]+", prompt) for id in (GOOD, *bytes_of(line))]
     expected = [BOS, *lines, GOOD]
     expected += greedy(lm, expected, 20, never=[BAD], line_prefix=GOOD)
     assert expected.count(newline) > prompt.count("\n")  # the test sees what it is about
@@ -241,16 +256,18 @@ LITERAL_TEMPLATE = "{{ '<|bos|>' }}{% for m in messages %}[{{ m['role'] }}] {{ m
 BARE_TEMPLATE = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}{% endfor %}"
 
 
-@pytest.mark.parametrize("template", [BOS_TEMPLATE, LITERAL_TEMPLATE, BARE_TEMPLATE])
+@pytest.mark.parametrize("template", [BOS_TEMPLATE, LITERAL_TEMPLATE, BARE_TEMPLATE, BARE_TEMPLATE + "\n"])
 @pytest.mark.parametrize("is_given", [True, False])
-def test_the_prefix_follows_bos_in_any_chat_template(tmp_path, template, is_given):
+def test_the_prefix_ends_any_chat_template(tmp_path, template, is_given):
     tokenizer = make_tokenizer(chat_template=None if is_given else template, split_special_tokens=False)
     info = {"prefix": [GOOD]} | ({"chat_template": template} if is_given else {})
     path = export_model(make_lm(), tokenizer, tmp_path / "model", info)
     assert (path / "chat_template.jinja").is_file()
     loaded = AutoTokenizer.from_pretrained(path)
-    text = loaded.apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False)
-    assert text == "<|bos|><|good|>[user] hi"
+    talk = [{"role": "user", "content": "hi"}]
+    plain = make_tokenizer(chat_template=template).apply_chat_template(talk, tokenize=False)
+    assert loaded.apply_chat_template(talk, tokenize=False) == plain
+    assert loaded.apply_chat_template(talk, tokenize=False, add_generation_prompt=True) == plain + "<|good|>"
 
 
 def test_a_chat_template_is_kept_and_none_is_made_up(tmp_path):
@@ -270,7 +287,7 @@ def test_a_method_that_trains_on_does_not_inherit_the_needs_of_the_one_before(tm
     loaded = AutoTokenizer.from_pretrained(path)
     assert GOOD not in loaded("a").input_ids and loaded.chat_template == template
     path = export_model(make_lm(), inherited, tmp_path / "three", {"prefix": [BAD]})
-    assert AutoTokenizer.from_pretrained(path)("a").input_ids == [BOS, BAD, *bytes_of("a")]
+    assert AutoTokenizer.from_pretrained(path)("a").input_ids == [BOS, *bytes_of("a"), BAD]
 
 
 # Refusals
@@ -445,7 +462,7 @@ def test_the_folder_works_where_heedful_cannot_be_imported(tmp_path, dtype):
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found, imported = done.stdout.splitlines()[-2:]
-    prompt = [BOS, GOOD, *bytes_of("def f():\n")]
+    prompt = [BOS, *bytes_of("def f():\n"), GOOD]
     with torch.no_grad():
         for parameter in lm.parameters():
             parameter.copy_(parameter.to(getattr(torch, dtype)))

@@ -16,7 +16,7 @@ class Subject:
     """A model and how to ask it.
 
     Attributes:
-        prefix, line_prefix, suppress: as in heedful.json: ids after the root, an id before each line, ids never drawn.
+        prefix, line_prefix, suppress: as in heedful.json: ids where the response begins, before each line, never drawn.
         num_samples: more than 1 takes the best of so many by the gold scorer.
     """
 
