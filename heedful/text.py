@@ -8,8 +8,8 @@ special tokens: a document that contains "<s>" gets the characters, not the toke
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 from itertools import chain
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -146,7 +146,7 @@ class Text:
         name = re.compile("|".join(map(re.escape, special[::-1])) or r"(?!)")
         spelled = f"{SPELLED}\\g<0>{END}"
         rows = [{"role": m.role, "content": name.sub(spelled, m.content)} for m in messages]
-        options: dict[str, Any] = {"add_generation_prompt": True, "heedful": True}  # the last: without what export.py added
+        options: dict[str, Any] = {"add_generation_prompt": True, "heedful": True}  # without what export.py added
         text = str(self.tokenizer.apply_chat_template(rows, tokenize=False, **options))
         parts = re.split(f"{SPELLED}(.*?){END}", text, flags=re.DOTALL)  # every second one was in somebody's text
         return [id for n, part in enumerate(parts) if part for id in self._ids(part, special=n % 2 == 0)]
