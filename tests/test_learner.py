@@ -117,6 +117,16 @@ def test_micro_batches_row_order_and_layout_change_no_gradient(case, name, dtype
         assert other[1] == pytest.approx(logged, rel=tolerance)
 
 
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_gradient_checkpointing_changes_no_gradient(name):
+    work = [(NLL, some_groups(as_mask))]
+    plain, _ = gradient(learner(name), work)
+    one = learner(name, gradient_checkpointing=True)
+    again, _ = gradient(one, work)
+    assert one.policy.lm.is_gradient_checkpointing
+    assert difference(again, plain) < 1e-6
+
+
 def test_the_gradient_is_that_of_the_mean_over_trained_tokens():
     one = learner(dtype="float64", optim={"clip": 1e9})
     groups = some_groups(as_mask)
@@ -240,6 +250,20 @@ def test_training_lowers_the_loss():
 def test_a_second_training_in_one_process_may_have_another_precision():
     assert learner(dtype="bfloat16").accelerator.mixed_precision == "bf16"
     assert learner(dtype="float32").accelerator.mixed_precision == "no"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bfloat16_is_near_and_keeps_weights_and_losses_in_full(case):
+    objective, stream_of, heads = CASES[case]
+    groups = some_groups(stream_of)
+    expected = learner("llama", heads=heads).losses(objective, groups)
+    one = learner("llama", heads=heads, dtype="bfloat16")
+    assert one.losses(objective, groups) == pytest.approx(expected, rel=0.05)
+    logged = one.update([(objective, groups)], 0.5)
+    assert all(math.isfinite(value) for value in logged.values())
+    assert {p.dtype for p in one.policy.parameters()} == {torch.float32}
+    out = one.module(one.collate(groups))
+    assert out.logp.dtype is torch.float32 and (out.value is None or out.value.dtype is torch.float32)
 
 
 # Evaluation
