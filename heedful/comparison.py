@@ -8,8 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from heedful.checkpoint import load_info
-from heedful.config import Strict, merge, unknown
+from heedful.config import Strict, merge, parse, unknown
 from heedful.data.kinds import count_kinds, missing
 from heedful.disk import read_lines, write_lines
 from heedful.errors import ConfigError, HeedfulError, Stopped
@@ -27,9 +29,9 @@ Say = Callable[[Mapping[str, Any]], None]
 class Budget(Strict):
     """What each method may spend: tokens or seconds of training, and how many labelled records it sees."""
 
-    tokens: int | None = None
-    seconds: float | None = None
-    labels: int | None = None
+    tokens: int | None = Field(None, gt=0)
+    seconds: float | None = Field(None, gt=0)
+    labels: int | None = Field(None, gt=0)
 
 
 def compare(
@@ -63,9 +65,8 @@ def compare(
     methods = task.methods if methods is None else methods
     for name in methods:
         read_settings(name, merge(task.settings(name), settings or {}))
-    limits = Budget.model_validate(
-        dict(task.budget) | dict(budget or {}) if _only_labels(budget) else dict(budget or {})
-    )
+    asked = dict(task.budget) | dict(budget or {}) if _only_labels(budget) else dict(budget or {})
+    limits = parse(Budget, asked, where="budget")
     config = {"task": task.name, "methods": list(methods), "seeds": list(seeds), "budget": limits.model_dump()}
     config |= {"settings": dict(settings or {}), "describe": dict(task.describe())}
     _training_budget(limits)

@@ -1,15 +1,27 @@
 """Settings: YAML to frozen pydantic models, where an unknown key is an error with a suggestion."""
 
 import difflib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from heedful.errors import ConfigError
+from heedful.records import describe
+
+KINDS = {  # of values in a JSON schema, in words
+    "number": "a number",
+    "integer": "a whole number",
+    "boolean": "true or false",
+    "string": "text",
+    "null": "null",
+    "object": "a group of settings",
+}
+BOUNDS = {"exclusiveMinimum": "above", "minimum": "from", "exclusiveMaximum": "to below", "maximum": "to"}
 
 
 class Strict(BaseModel):
@@ -21,18 +33,19 @@ class Strict(BaseModel):
     @classmethod
     def _is_a_number(cls, value):
         if isinstance(value, float) and math.isnan(value):
-            raise ValueError("not a number")
+            raise ValueError("a number, not NaN")
         return value
 
 
 C = TypeVar("C", bound=Strict)
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Optim(Strict):
     """AdamW and its learning rate over the course of a run."""
 
     lr: float = Field(5e-4, gt=0)  # Korbak et al. 2023, toxicity
-    betas: tuple[float, float] = (0.9, 0.999)  # as there
+    betas: tuple[Beta, Beta] = (0.9, 0.999)  # as there
     eps: float = Field(1e-8, gt=0)
     weight_decay: float = Field(0.1, ge=0)  # as there; not on biases and norms
     clip: float = Field(1.0, gt=0)  # largest norm of a parameter group's gradient
@@ -52,7 +65,8 @@ class Budget(Strict):
     @model_validator(mode="after")
     def _one_at_most(self):
         if len(self.given) > 1:
-            raise ValueError(f"a budget is one of tokens, steps, epochs, seconds; got {', '.join(self.given)}")
+            found = " and ".join(self.given)
+            raise ValueError(f"found {found}: expected one of {', '.join(type(self).model_fields)} (set the others to null)")
         return self
 
     @property
@@ -89,27 +103,69 @@ def parse(model: type[C], values: Mapping[str, Any], *, where: str = "") -> C:
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        first = error.errors()[0]
-        path = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            raise unknown(path, "setting", _siblings(model, first["loc"]), where=where) from None
-        message = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{path or model.__name__} = {first['input']!r}: {message}", where=where) from None
+        raise _refusal(model, error.errors()[0], where) from None
+
+
+def _refusal(model: type[BaseModel], fault: Mapping[str, Any], where: str) -> ConfigError:
+    """What pydantic refuses in our words: the setting, what was found, and what its type and bounds allow.
+
+    A `ValueError` of a validator says what is allowed; that of a whole group says it all.
+    """
+    kind, loc, found = fault["type"], fault["loc"], fault["input"]
+    if kind in ("extra_forbidden", "invalid_key"):
+        known = list(_schema(model, loc[:-1])["properties"])
+        return unknown(".".join(map(str, loc)), "setting", known, where=where)
+    what = f"found {describe(found)}"
+    if kind == "missing":  # a list that is too short is what was found, a setting that is not there is not
+        what, loc = ("missing", loc) if isinstance(loc[-1], str) else (what, loc[:-1])
+    schema = _schema(model, loc)
+    place = ": ".join(filter(None, [where, ".".join(map(str, loc)) or model.__name__]))
+    own = fault["msg"].removeprefix("Value error, ") if kind == "value_error" else ""
+    if own and "properties" in schema:
+        return ConfigError(own, where=place)
+    hint = _nearest(found, schema["enum"]) if "enum" in schema and isinstance(found, str) else ""
+    return ConfigError(what, where=place, allowed=own or _words(schema) or fault["msg"], hint=hint or _default(schema))
+
+
+def _schema(model: type[BaseModel], loc: Sequence[str | int]) -> dict[str, Any]:
+    """The JSON schema of a setting; an empty one for what is no field of a settings class."""
+    whole = schema = model.model_json_schema()
+    for part in loc:
+        inside = schema.get("properties", {}) if isinstance(part, str) else enumerate(schema.get("prefixItems", ()))
+        schema = dict(inside).get(part, {})
+        schema = whole.get("$defs", {}).get(schema.get("$ref", "").rpartition("/")[2], {}) | schema
+    return schema
+
+
+def _words(schema: Mapping[str, Any]) -> str:
+    """What a JSON schema allows; nothing for what no settings class has."""
+    if "anyOf" in schema:
+        return " or ".join(map(_words, schema["anyOf"]))
+    if "enum" in schema:
+        return "one of " + ", ".join(map(str, schema["enum"]))
+    if "prefixItems" in schema:
+        return "a list of " + " and ".join(map(_words, schema["prefixItems"]))
+    bounds = [f"{word} {schema[name]:g}" for name, word in BOUNDS.items() if name in schema]
+    open_end = ["up"] if len(bounds) == 1 and "minimum" in schema else []
+    return " ".join([KINDS.get(schema.get("type", ""), ""), *bounds, *open_end]).strip()
+
+
+def _default(schema: Mapping[str, Any]) -> str:
+    if "default" not in schema:
+        return ""
+    value = schema["default"]
+    return f"the default is {value if isinstance(value, str) else json.dumps(value)}"
 
 
 def unknown(name: str, kind: str, known: Sequence[str], *, where: str = "") -> ConfigError:
     """The error for a name that does not exist, with the nearest one that does."""
-    close = difflib.get_close_matches(name.rpartition(".")[2], known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else ""
+    hint = _nearest(name.rpartition(".")[2], known)
     return ConfigError(f"unknown {kind} {name!r}", where=where, allowed=f"one of {', '.join(known)}", hint=hint)
 
 
-def _siblings(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
-    for part in loc[:-1]:
-        annotation = model.model_fields[str(part)].annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            model = annotation
-    return list(model.model_fields)
+def _nearest(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else ""
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -125,7 +181,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"not valid YAML: {error}", where=str(path)) from error
     if not isinstance(values, dict):
-        raise ConfigError(f"a recipe is a mapping, found {type(values).__name__}", where=str(path))
+        found = "nothing" if values is None else describe(values)
+        raise ConfigError(f"found {found}", where=str(path), allowed="settings by name, such as `batch_size: 8`")
     return values
 
 
@@ -141,11 +198,13 @@ def override(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str,
         for parent in parents:
             target = target.setdefault(parent, {})
             if not isinstance(target, dict):
-                raise ConfigError(f"{parent!r} in {path!r} is not a group of settings", where="--set")
+                found = f"{parent!r} in {path!r} is not a group of settings"
+                raise ConfigError(found, where="--set", allowed=f"{parent}=value")
         try:
             target[last] = _scalar(text)
         except yaml.YAMLError as error:
-            raise ConfigError(f"cannot read the value of {assignment!r}: not YAML", where="--set") from error
+            found = f"cannot read the value of {assignment!r}: not YAML"
+            raise ConfigError(found, where="--set", allowed="such as 3, 1e-5, true, a word") from error
     return result
 
 

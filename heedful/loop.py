@@ -13,12 +13,13 @@ from torch import Tensor
 
 from heedful import checkpoint, schedule
 from heedful.batch import Group
-from heedful.config import Budget, Training
+from heedful.config import Training
 from heedful.errors import Stopped
-from heedful.learner import Learner
+from heedful.learner import Learner, Work
 from heedful.method import Method, TermSpec
 from heedful.models import Policy
 from heedful.runs import Run
+from heedful.schedule import Limit
 from heedful.signals import stop_requested
 
 log = logging.getLogger(__name__)
@@ -97,15 +98,16 @@ class _Loop:
         self._save()
         self._restore_best()
 
-    def _step(self, groups: Sequence[Group], limit: "Limit") -> None:
+    def _step(self, groups: Sequence[Group], limit: Limit) -> None:
         state, training = self.state, self.learner.training
         torch.manual_seed(schedule.stable_seed(training.seed, state.step))  # dropout, the same after a resume
+        work = [(mix.objective, self._rows(mix.groups, mix.batch_size, state.step)) for mix in self.method.mixes]
         rows = self._rows(groups, training.batch_size, state.index)
-        work = [(self.method.objective, rows)]
-        work += [(mix.objective, self._rows(mix.groups, mix.batch_size, state.step)) for mix in self.method.mixes]
-        metrics = self.learner.update(work, limit.progress(state), where=f"step {state.step + 1}")
-        state.step, state.index = state.step + 1, state.index + 1
-        state.tokens += sum(group.num_tokens for _, groups in work for group in groups)
+        size = limit.fit(state, [row.num_tokens for row in rows], beside=_num_tokens(work))
+        work.insert(0, (self.method.objective, rows[:size]))
+        tokens = _num_tokens(work)
+        metrics = self.learner.update(work, limit.middle(state, tokens), where=f"step {state.step + 1}")
+        state.step, state.index, state.tokens = state.step + 1, state.index + 1, state.tokens + tokens
         now = time.monotonic()
         state.seconds, self.started = self.learner.largest(state.seconds + now - self.started), now
         self._log(metrics, limit)
@@ -119,11 +121,11 @@ class _Loop:
             groups, size, seed=self.learner.training.seed, round_index=self.state.round_index, index=index
         )
 
-    def _limit(self, groups: Sequence[Group]) -> "Limit":
+    def _limit(self, groups: Sequence[Group]) -> Limit:
         epochs = self.method.schedule.epochs
         return Limit(self.learner.training.budget, len(groups), self.learner.training.batch_size, epochs)
 
-    def _log(self, metrics: Mapping[str, float], limit: "Limit") -> None:
+    def _log(self, metrics: Mapping[str, float], limit: Limit) -> None:
         if not self.learner.accelerator.is_main_process:
             return
         state = self.state
@@ -187,28 +189,8 @@ class _Loop:
         self.learner.policy.load_state_dict(weights)
 
 
-class Limit:
-    """When a round ends, and how far it is.
-
-    Args:
-        budget: the whole run's; without one, one epoch.
-        num_rows: groups of this round, for budgets in epochs.
-    """
-
-    def __init__(self, budget: Budget, num_rows: int, batch_size: int, epochs: int | None):
-        given = dict(budget.given) or {"epochs": float(epochs or 1)}
-        ((self.unit, self.amount),) = given.items()
-        self.steps_per_epoch = num_rows / min(batch_size, num_rows)
-        if self.unit == "epochs":
-            self.unit, self.amount = "steps", math.ceil(self.amount * self.steps_per_epoch)
-
-    def progress(self, state: State) -> float:
-        """Share of the budget used, in [0, 1]."""
-        used = {"tokens": state.tokens, "steps": state.step, "seconds": state.seconds}[self.unit]
-        return min(1.0, used / self.amount)
-
-    def __call__(self, state: State) -> bool:
-        return self.progress(state) >= 1.0
+def _num_tokens(work: Work) -> int:
+    return sum(group.num_tokens for _, groups in work for group in groups)
 
 
 def _names(learner: Learner) -> dict[int, str]:

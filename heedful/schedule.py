@@ -3,11 +3,12 @@
 import hashlib
 import math
 from collections.abc import Sequence
-from typing import TypeVar
+from itertools import accumulate
+from typing import Protocol, TypeVar
 
 import numpy as np
 
-from heedful.config import Optim
+from heedful.config import Budget, Optim
 
 T = TypeVar("T")
 
@@ -19,6 +20,58 @@ def learning_rate(optim: Optim, progress: float) -> float:
     done = min(1.0, (progress - optim.warmup) / (1 - optim.warmup))
     left = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}[optim.decay]
     return optim.lr * (optim.final + (1 - optim.final) * left)
+
+
+class Spent(Protocol):
+    """What a run has used of its budget."""
+
+    tokens: int
+    step: int
+    seconds: float
+
+
+class Limit:
+    """When a round ends, and how far it is.
+
+    Args:
+        budget: the whole run's; without one, one epoch.
+        num_rows: groups of this round, for budgets in epochs.
+    """
+
+    def __init__(self, budget: Budget, num_rows: int, batch_size: int, epochs: int | None):
+        given = dict(budget.given) or {"epochs": float(epochs or 1)}
+        ((self.unit, self.amount),) = given.items()
+        self.steps_per_epoch = num_rows / min(batch_size, num_rows)
+        if self.unit == "epochs":
+            self.unit, self.amount = "steps", math.ceil(self.amount * self.steps_per_epoch)
+
+    def progress(self, state: Spent) -> float:
+        """Share of the budget used, in [0, 1]."""
+        used = {"tokens": state.tokens, "steps": state.step, "seconds": state.seconds}[self.unit]
+        return min(1.0, used / self.amount)
+
+    def middle(self, state: Spent, tokens: int) -> float:
+        """Progress half-way through the next step, of `tokens` tokens: there neither the first step of a warm-up nor
+        the last of a decay has a learning rate of 0."""
+        step = {"tokens": tokens, "steps": 1, "seconds": state.seconds / max(1, state.step)}[self.unit] / self.amount
+        done = self.progress(state)
+        return done + min(step, 1.0 - done) / 2
+
+    def fit(self, state: Spent, sizes: Sequence[int], *, beside: int = 0) -> int:
+        """How many of the next step's rows a budget in tokens still has room for; one at least, so that it ends as
+        asked, by less than a row.
+
+        Args:
+            sizes: tokens of the rows.
+            beside: tokens that the step has besides these rows.
+        """
+        if self.unit != "tokens":
+            return len(sizes)
+        room = self.amount - state.tokens - beside
+        return max(1, sum(end <= room for end in accumulate(sizes)))
+
+    def __call__(self, state: Spent) -> bool:
+        return self.progress(state) >= 1.0
 
 
 def order(size: int, *, seed: int, round_index: int, epoch: int) -> np.ndarray:

@@ -3,9 +3,11 @@
 import math
 
 import pytest
+from pydantic import field_validator
 
 from heedful.config import Budget, Optim, Strict, Training, merge, override, parse, read_yaml, unknown
 from heedful.errors import ConfigError
+from heedful.methods import METHODS, load_method
 
 
 class Inner(Strict):
@@ -46,32 +48,71 @@ def test_a_key_like_no_other_gets_no_suggestion():
 
 
 def test_a_value_of_the_wrong_kind_is_named_with_what_was_found():
-    refused(Outer, {"count": "three"}, r"recipe\.yaml: count = 'three': .*integer")
+    refused(Outer, {"count": "three"}, r'yaml: count: found the text "three": expected a whole number \(the default is 3\)')
 
 
 @pytest.mark.parametrize(
     ("values", "match"),
     [
-        ({"optim": {"lr": 0}}, "optim.lr = 0: .*greater than 0"),
-        ({"optim": {"lr": "fast"}}, "optim.lr = 'fast'"),
-        ({"optim": {"warmup": 1.0}}, "optim.warmup = 1.0: .*less than 1"),
-        ({"optim": {"decay": "linaer"}}, "optim.decay = 'linaer': .*'linear', 'cosine' or 'constant'"),
-        ({"optim": {"betas": [0.9]}}, r"optim.betas"),
-        ({"batch_size": 0}, "batch_size = 0"),
-        ({"batch_size": 1.5}, "batch_size = 1.5"),
-        ({"seed": -1}, "seed = -1"),
-        ({"dtype": "float16"}, "dtype = 'float16'"),
-        ({"validation": 1.0}, "validation = 1.0"),
-        ({"budget": {"tokens": 1, "steps": 2}}, "one of tokens, steps, epochs, seconds; got tokens, steps"),
-        ({"budget": {"steps": 0}}, "budget.steps = 0"),
+        ({"optim": {"lr": 0}}, r"optim.lr: found 0: expected a number above 0 \(the default is 0.0005\)"),
+        ({"optim": {"lr": "fast"}}, 'optim.lr: found the text "fast": expected a number above 0 '),
+        ({"optim": {"warmup": 1.0}}, "optim.warmup: found 1.0: expected a number from 0 to below 1 "),
+        ({"optim": {"final": 2}}, "optim.final: found 2: expected a number from 0 to 1 "),
+        ({"optim": {"decay": "linaer"}}, r"expected one of linear, cosine, constant \(did you mean 'linear'\?\)"),
+        ({"optim": {"betas": [0.9]}}, "optim.betas: found a list of 1: expected a list of a number .* and a number"),
+        ({"optim": {"betas": [0.9, 1]}}, "optim.betas.1: found 1: expected a number from 0 to below 1"),
+        ({"optim": 3}, "optim: found 3: expected a group of settings"),
+        ({"batch_size": 0}, r"batch_size: found 0: expected a whole number above 0 \(the default is 64\)"),
+        ({"batch_size": 1.5}, "batch_size: found 1.5: expected a whole number above 0 "),
+        ({"batch_size": math.inf}, "batch_size: found inf: expected a whole number above 0 "),
+        ({"max_length": "long"}, 'found the text "long": expected a whole number above 1 or null '),
+        ({"seed": -1}, "seed: found -1: expected a whole number from 0 up "),
+        ({"dtype": "float16"}, 'dtype: found the text "float16": expected one of auto, float32, '),
+        ({"dtype": 16}, r"dtype: found 16: expected one of .* \(the default is auto\)"),
+        ({"gradient_checkpointing": "maybe"}, 'found the text "maybe": expected true or false '),
+        ({"budget": {"tokens": 1, "steps": 2}}, "budget: found tokens and steps: expected one of tokens, steps, epochs"),
+        ({"budget": {"steps": 0}}, "budget.steps: found 0: expected a whole number above 0 or null "),
+        ({1: 2}, "unknown setting '1': expected one of optim, "),
     ],
 )
 def test_a_setting_out_of_range_is_refused(values, match):
     refused(Training, values, match)
 
 
+@pytest.mark.parametrize("settings", [Training, *(load_method(name).Config for name in METHODS)])
+def test_no_refusal_speaks_the_words_of_pydantic(settings):
+    """Whatever is wrong with whichever setting: in our words, with what is allowed and what to do."""
+    for name in settings.model_fields:
+        with pytest.raises(ConfigError) as found:
+            parse(settings, {name: object})
+        error = found.value
+        assert error.where == name and error.what.startswith("found ") and error.allowed and error.hint
+        assert "Input" not in str(error)
+
+
+def test_a_setting_that_has_no_default_is_missed():
+    class Needed(Strict):
+        margin: float
+
+    refused(Needed, {}, "recipe.yaml: margin: missing: expected a number")
+
+
+def test_the_rule_of_a_validator_is_what_is_allowed():
+    class Even(Strict):
+        count: int = 2
+
+        @field_validator("count")
+        @classmethod
+        def _is_even(cls, value):
+            if value % 2:
+                raise ValueError("an even number")
+            return value
+
+    refused(Even, {"count": 3}, r"count: found 3: expected an even number \(the default is 2\)")
+
+
 def test_nan_is_refused_and_infinity_is_a_threshold():
-    refused(Outer, {"threshold": math.nan}, "threshold = nan: not a number")
+    refused(Outer, {"threshold": math.nan}, "threshold: found nan: expected a number, not NaN ")
     assert parse(Outer, {"threshold": -math.inf}).threshold == -math.inf
 
 
@@ -156,8 +197,8 @@ def test_a_recipe_is_read_as_a_mapping(tmp_path):
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        (b"", "a recipe is a mapping, found NoneType"),
-        (b"- a\n", "a recipe is a mapping, found list"),
+        (b"", "found nothing: expected settings by name"),
+        (b"- a\n", "found a list of 1: expected settings by name"),
         (b"a: [1\n", "not valid YAML"),
         (b"a: \xff\xfe\n", "not valid YAML"),
         (b"a: !!python/object/apply:os.getcwd []\n", "not valid YAML"),

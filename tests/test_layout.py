@@ -22,7 +22,7 @@ ALLOWED = {
     "signals": "",
     "mirrors": "",
     "disk": "",
-    "config": "",
+    "config": "records",
     "schedule": "config",
     "runs": "disk",
     "results": "config disk",

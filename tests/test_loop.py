@@ -258,10 +258,12 @@ def test_without_a_budget_it_is_one_epoch_or_what_the_method_says(tmp_path):
     assert num_steps(tmp_path / "two", budget={}, method=replace(METHOD, schedule=Schedule(epochs=2))) == 5
 
 
-def test_a_budget_in_tokens_ends_with_the_step_that_reaches_it(tmp_path):
-    run, _, state = go(tmp_path, validation=(), budget={"tokens": 50})
+@pytest.mark.parametrize("budget", [1, 30, 50, 77, 100])
+def test_a_budget_in_tokens_ends_with_the_row_that_reaches_it(tmp_path, budget):
+    run, _, state = go(tmp_path, validation=(), budget={"tokens": budget})
     tokens = [line["tokens"] for line in lines(run)]
-    assert tokens[-1] == state.tokens >= 50 > tokens[-2]
+    assert tokens[-1] == state.tokens >= budget > max([0, *tokens[:-1]])
+    assert state.tokens - budget < max(group.num_tokens for group in ROWS)
 
 
 def test_tokens_count_prompts_and_responses_once(tmp_path):
@@ -296,7 +298,13 @@ def test_a_budget_in_seconds_counts_training_only(tmp_path, monkeypatch):
 
 def test_the_learning_rate_follows_the_budget(tmp_path):
     run, *_ = go(tmp_path, validation=(), budget={"steps": 4}, optim={"lr": 1.0, "warmup": 0.5})
-    assert [line["learning_rate"] for line in lines(run)] == pytest.approx([0.0, 0.5, 1.0, 0.5])
+    assert [line["learning_rate"] for line in lines(run)] == pytest.approx([0.25, 0.75, 0.75, 0.25])
+
+
+def test_no_step_of_a_warmup_or_a_decay_is_for_nothing(tmp_path):
+    for unit, amount in (("steps", 4), ("tokens", 60), ("epochs", 2)):
+        run, *_ = go(tmp_path / unit, validation=(), budget={unit: amount}, optim={"lr": 1.0, "warmup": 0.5})
+        assert all(line["learning_rate"] > 0 for line in lines(run))
 
 
 # What is logged

@@ -69,11 +69,11 @@ NAMES = {  # arguments -> parts of the message
         ["train", "rwr", "--set", "method.betta=1"],
         ["unknown setting 'betta'", "did you mean 'beta'?"],
     ),
-    "a value": (["train", "sft", "--set", "optim.lr=-1"], ["optim.lr = -1", "greater than 0"]),
+    "a value": (["train", "sft", "--set", "optim.lr=-1"], ["sft: optim.lr: found -1: expected a number above 0 (the default is 0.0005)"]),
     "an assignment": (["train", "sft", "--set", "optim.lr"], ["--set", "cannot read 'optim.lr'", "a.b=value"]),
     "two budgets": (
         ["train", "sft", "--set", "budget.steps=1", "--set", "budget.tokens=1"],
-        ["a budget is one of tokens, steps, epochs, seconds"],
+        ["budget: found tokens and steps: expected one of tokens, steps, epochs, seconds (set the others to null)"],
     ),
     "a recipe": (["train", "conditional", "pep8/conditionl"], ["unknown recipe", "did you mean 'pep8/conditional'?"]),
     "a map": (["train", "sft", "--map", "promt=q"], ["--map", "promt", "did you mean `prompt`?"]),
