@@ -1,25 +1,36 @@
-"""How long a training would take: three steps are made in memory, and timed; no file is written."""
+"""What a training would cost: three steps are made in memory and measured; no file is written."""
 
 import time
+from typing import NamedTuple
 
 from heedful import schedule
 from heedful.learner import Learner
-from heedful.training import Prepared
+from heedful.training import Prepared, peak_memory
 
 TIMED_STEPS = 2  # after one that warms up
 
 
-def seconds(prepared: Prepared) -> float:
-    """Seconds of the whole budget on this machine, evaluations left out. The prepared policy is used up.
+class Cost(NamedTuple):
+    """What a run needs on this machine, evaluations left out."""
 
-    Tokens per second are those of two steps; a step is as large as in the run.
+    seconds: float
+    memory_bytes: int  # the most held at once by the measured steps; longer rows than theirs take more
+
+
+def measure(prepared: Prepared) -> Cost:
+    """The cost of the whole budget, from the speed and the memory of a few steps as large as the run's.
+
+    The prepared policy is used up.
     """
+    groups = list(prepared.method.targets(prepared.feedback))
+    tokens_per_second = _speed(prepared, Learner(prepared.policy, prepared.settings), groups)
+    return Cost(_seconds(prepared, groups, tokens_per_second), peak_memory())
+
+
+def _seconds(prepared: Prepared, groups: list, tokens_per_second: float) -> float:
     budget = prepared.settings.budget
     if budget.seconds is not None:
         return budget.seconds
-    groups = list(prepared.method.targets(prepared.feedback))
-    learner = Learner(prepared.policy, prepared.settings)
-    tokens_per_second = _speed(prepared, learner, groups)
     epoch = sum(group.num_tokens for group in groups)
     size = min(prepared.settings.batch_size, len(groups))
     if budget.tokens is not None:

@@ -26,14 +26,12 @@ from heedful.loop import train as run_loop
 from heedful.method import Inputs, Method
 from heedful.methods import METHODS, load_method
 from heedful.mirrors import start as start_mirrors
-from heedful.models import Policy, embedding, fit_vocabulary, load, load_tokenizer
+from heedful.models import Policy, fit_vocabulary, load, load_tokenizer
 from heedful.probes import Probes
 from heedful.records import Feedback
 from heedful.runs import Run
 from heedful.schedule import stable_seed
 from heedful.text import Text
-
-BYTES_PER_PARAMETER = 16  # fp32 weight, gradient and two Adam moments
 
 
 class Settings(Training):
@@ -212,13 +210,19 @@ def _finish(run: Run, prepared: Prepared, state: State, export_dtype: str) -> No
 def ledger(policy: Policy, state: State) -> dict[str, float]:
     """What a training cost. FLOPs are 6 per parameter and token, attention scores left out."""
     parameters = sum(p.numel() for p in policy.parameters())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {
         "train_tokens": state.tokens,
         "flops": 6.0 * parameters * state.tokens,
         "seconds": state.seconds,
-        "peak_memory": peak,
+        "peak_memory": peak_memory(),
     }
+
+
+def peak_memory() -> int:
+    """The most bytes this process has held at once: on the accelerator where it trains on one, else resident."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def hold_out(
@@ -245,10 +249,8 @@ def context_length(policy: Policy) -> int:
 
 
 def dry_run(prepared: Prepared) -> dict[str, Any]:
-    """What a run would do: rows, tokens, rows lost by reason, memory. Trains and writes nothing."""
+    """What a run would do: rows, tokens, rows lost by reason. Trains and writes nothing."""
     groups = prepared.method.targets(prepared.feedback)
-    parameters = sum(p.numel() for p in prepared.policy.parameters())
-    logits = prepared.settings.micro_tokens * embedding(prepared.policy.lm).shape[0] * 4
     return {
         "method": prepared.name,
         "records": len(prepared.feedback),
@@ -258,7 +260,6 @@ def dry_run(prepared: Prepared) -> dict[str, Any]:
         "tokens_per_epoch": sum(group.num_tokens for group in groups),
         "longest_row": max(group.num_tokens for group in groups),
         "lost": dict(prepared.text.drops.counts),
-        "parameters": parameters,
-        "memory_bytes": BYTES_PER_PARAMETER * parameters + min(logits, 2**27) * 3,
+        "parameters": sum(p.numel() for p in prepared.policy.parameters()),
         "budget": dict(prepared.settings.budget.given) or {"epochs": 1},
     }

@@ -1,4 +1,4 @@
-"""How long a training would take."""
+"""What a training would cost."""
 
 import pytest
 from models import tiny
@@ -29,15 +29,17 @@ def prepared(tmp_path_factory):
 def test_seconds_grow_with_the_budget(prepared, monkeypatch):
     monkeypatch.setattr(estimate, "_speed", lambda *args: 100.0)
     tokens = 10 * (1 + len("say 0: ") + len("yes") + 1)
-    assert estimate.seconds(prepared()) == pytest.approx(tokens / 100)
-    assert estimate.seconds(prepared(epochs=3)) == pytest.approx(3 * tokens / 100)
-    assert estimate.seconds(prepared(steps=4)) == pytest.approx(2 * tokens / 100)
-    assert estimate.seconds(prepared(tokens=500)) == pytest.approx(5.0)
+    assert estimate.measure(prepared()).seconds == pytest.approx(tokens / 100)
+    assert estimate.measure(prepared(epochs=3)).seconds == pytest.approx(3 * tokens / 100)
+    assert estimate.measure(prepared(steps=4)).seconds == pytest.approx(2 * tokens / 100)
+    assert estimate.measure(prepared(tokens=500)).seconds == pytest.approx(5.0)
 
 
 def test_a_budget_in_seconds_is_what_it_says(prepared):
-    assert estimate.seconds(prepared(seconds=7)) == 7
+    assert estimate.measure(prepared(seconds=7)).seconds == 7
 
 
-def test_the_speed_is_measured(prepared):
-    assert 0 < estimate.seconds(prepared(steps=2)) < 60
+def test_speed_and_memory_are_measured(prepared):
+    cost = estimate.measure(prepared(steps=2))
+    assert 0 < cost.seconds < 60
+    assert cost.memory_bytes > 1e8  # the interpreter and torch alone

@@ -106,7 +106,7 @@ def _plan(method: str, model: str, records: Any, asked: dict[str, Any]) -> dict[
 
     prepared = prepare(method, model=model, feedback=records, settings=asked)
     found = dry_run(prepared)
-    return found | {"seconds": estimate.seconds(prepared)}
+    return found | estimate.measure(prepared)._asdict()
 
 
 def plan_lines(found: dict[str, Any]) -> Iterator[str]:
