@@ -17,6 +17,7 @@ from heedful.disk import read_lines, write_lines
 from heedful.errors import ConfigError, HeedfulError, Stopped
 from heedful.evals.summary import compare_pairs, measure, summarize
 from heedful.methods import METHODS, load_method
+from heedful.records import Feedback
 from heedful.results import Ledger, Metric, Results, Row, write
 from heedful.runs import Run
 from heedful.tasks import Evaluation, Reference, Subject, Task
@@ -128,7 +129,10 @@ class _Comparison:
         return self.run.path / "rows" / f"{row.name}.jsonl"
 
     def _refer(self, row: Row, reference: Reference, seed: int) -> Row:
-        return self._measure(row, reference.subject, seed, Ledger())
+        if reference.run is None:
+            return self._measure(row, reference.subject, seed, Ledger())
+        ledger = _ledger(Run(reference.run), self.task.feedback(reference.method))
+        return self._measure(row, reference.subject, seed, ledger)
 
     def _train(self, row: Row, name: str, seed: int) -> Row:
         feedback = self.task.feedback(name)[: self.budget.labels]
@@ -146,16 +150,8 @@ class _Comparison:
             resume=True,
             progress=lambda event: self.say({"row": row.name, "stage": "train", **event}),
         )
-        cost = trained.manifest["ledger"]
-        ledger = Ledger(
-            labels=sum(len(response.segments) or 1 for record in feedback for response in record.responses),
-            train_tokens=cost["train_tokens"],
-            flops=cost["flops"],
-            seconds=cost["seconds"],
-            peak_memory_bytes=cost["peak_memory"],
-        )
         subject = Subject(trained.model_path, **_inference(trained.model_path))
-        return self._measure(row.model_copy(update={"run": folder}), subject, seed, ledger)
+        return self._measure(row.model_copy(update={"run": folder}), subject, seed, _ledger(trained, feedback))
 
     def _measure(self, row: Row, subject: Subject, seed: int, ledger: Ledger) -> Row:
         started = time.monotonic()
@@ -190,6 +186,18 @@ def _training_budget(budget: Budget) -> dict[str, float]:
     if len(given) > 1:
         raise ConfigError("a comparison has one budget of training", where="--budget", allowed="tokens or seconds")
     return given
+
+
+def _ledger(run: Run, feedback: Sequence[Feedback]) -> Ledger:
+    """What a finished training cost."""
+    cost = run.manifest["ledger"]
+    return Ledger(
+        labels=sum(len(response.segments) or 1 for record in feedback for response in record.responses),
+        train_tokens=cost["train_tokens"],
+        flops=cost["flops"],
+        seconds=cost["seconds"],
+        peak_memory_bytes=cost["peak_memory"],
+    )
 
 
 def metrics_of(task: Task, found: Evaluation) -> dict[str, Metric]:

@@ -53,7 +53,7 @@ ALLOWED = {
     "evals": "batch disk models records results runs sampling scorers text",
     "tasks": "batch checkpoint config data evals inference methods models records sampling scorers targets text "
     "training",
-    "comparison": "checkpoint config data disk evals methods results runs tasks training",
+    "comparison": "checkpoint config data disk evals methods records results runs tasks training",
     "evaluation": "comparison inference results tasks",
     "cli": "*",  # all of the above
     "__init__": "*",

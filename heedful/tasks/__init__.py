@@ -29,12 +29,17 @@ class Subject:
 
 @dataclass(frozen=True)
 class Reference:
-    """A row that needs no training."""
+    """A row that is not one of the compared methods.
+
+    Attributes:
+        run: folder of its training, where `prepare` made it and its cost counts.
+    """
 
     method: str
     variant: str
     tier: int | None
     subject: Subject
+    run: Path | None = None
 
 
 @dataclass(frozen=True)

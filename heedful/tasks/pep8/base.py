@@ -44,7 +44,7 @@ METHODS = {"mle": {}, "conditional": {"threshold": 0.0, "lines": True}}
 
 def initialise(folder: Path, *, seed: int = 0) -> Path:
     """A random model with the task's tokenizer, as a folder to train from; made once."""
-    if not (folder / "model.safetensors").exists():
+    if not (folder / "tokenizer_config.json").exists():  # written last
         tokenizer = load_tokenizer(ASSETS / "tokenizer")
         special = {"pad_token_id": 0, "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
         set_seed(seed)

@@ -173,10 +173,18 @@ def _cut(row: str | bytes, width: int) -> Iterator[str | bytes]:
     yield row
 
 
-def format_all(texts: dict[str, str]) -> dict[str, str]:
-    """ruff's layout of each text, slices closed up as pycodestyle wants them; what ruff cannot read stays."""
+def require_ruff() -> None:
+    """
+    Raises:
+        RunError: ruff, which lays out the corpus, is not installed.
+    """
     if importlib.util.find_spec("ruff") is None:
         raise RunError("ruff, which lays out the corpus, is not installed", hint="pip install 'heedful[test]'")
+
+
+def format_all(texts: dict[str, str]) -> dict[str, str]:
+    """ruff's layout of each text, slices closed up as pycodestyle wants them; what ruff cannot read stays."""
+    require_ruff()
     with tempfile.TemporaryDirectory() as folder:
         paths = {key: Path(folder, f"{i}.py") for i, key in enumerate(texts)}
         for key, path in paths.items():

@@ -4,8 +4,7 @@ Korbak et al. 2023 (arXiv:2302.08582), section 4, with lines of Python scored by
 weights, text, batch size and token budget; the MLE arm is the base that the others are measured against.
 """
 
-import os
-import sys
+import sysconfig
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +14,7 @@ from heedful.config import unknown
 from heedful.records import Feedback
 from heedful.tasks import Reference, Subject
 from heedful.tasks.pep8.base import TRAINING, documents, initialise
+from heedful.tasks.pep8.clean import require_ruff
 from heedful.tasks.pep8.corpus import build
 from heedful.tasks.pep8.task import PEP8
 from heedful.training import train
@@ -35,8 +35,11 @@ class PHFPEP8(PEP8):
     """The pep8 task with everything trained from random weights.
 
     Args:
-        corpus: a folder written by `heedful.tasks.pep8.corpus`; built once in the user's cache where none is given
-        (needs ruff).
+        corpus: a folder written by `heedful.tasks.pep8.corpus`; where none is given it is built, in minutes, from the
+            running interpreter's library in the folder of the comparison.
+
+    Raises:
+        RunError: no corpus is given and ruff, which its making needs, is not installed.
     """
 
     name = "phf-pep8"
@@ -45,12 +48,20 @@ class PHFPEP8(PEP8):
 
     def __init__(self, *, split: str = "test", num_prompts: int | None = None, corpus: Path | None = None):
         super().__init__(split=split, num_prompts=num_prompts)
-        self.corpus = corpus or cached_corpus()
+        self.corpus = corpus
+        if corpus is None:
+            require_ruff()
 
     def prepare(self, folder: Path, budget: Mapping[str, float], say: Callable[[Mapping[str, Any]], None]) -> None:
-        """Random weights for all arms, and the MLE arm trained from them."""
+        """The text, random weights for all arms, and the MLE arm trained from them."""
+        if self.corpus is None:
+            self.corpus = folder / "corpus"
+            if not (self.corpus / "manifest.json").is_file():
+                say({"row": "corpus", "stage": "cleaning and restyling Python's own library"})
+                build(self.corpus, root=Path(sysconfig.get_path("stdlib")))
+        say({"row": "corpus", "stage": "scoring its lines"})
         self.start = initialise(folder / "init")
-        run = train(
+        self.run = train(
             "mle",
             model=self.start,
             feedback=self.feedback("mle"),
@@ -59,11 +70,12 @@ class PHFPEP8(PEP8):
             resume=True,
             progress=lambda event: say({"row": "base-s0", "stage": "train", **event}),
         )
-        self.base = run.model_path
+        self.base = self.run.model_path
         self.__dict__.pop("base_policy", None)
 
     @cached_property
     def _documents(self) -> list[Feedback]:
+        assert self.corpus, "prepare() makes it"
         return list(documents(self.corpus, "base", scored=True))
 
     def feedback(self, method: str) -> Sequence[Feedback]:
@@ -78,15 +90,4 @@ class PHFPEP8(PEP8):
 
     def references(self) -> Sequence[Reference]:
         """The MLE arm, whose model `prepare` trained."""
-        return [Reference("base", "", None, Subject(self.base, suppress=self.text.control_ids))]
-
-
-def cached_corpus() -> Path:
-    """The styled text of this interpreter's library, built on first use."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    folder = (
-        cache / "heedful" / f"pep8-corpus-{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
-    )
-    if not (folder / "manifest.json").is_file():
-        build(folder, root=Path(os.__file__).parent)
-    return folder
+        return [Reference("base", "", None, Subject(self.base, suppress=self.text.control_ids), self.run.path)]
