@@ -65,8 +65,8 @@ class Budget(Strict):
     @model_validator(mode="after")
     def _one_at_most(self):
         if len(self.given) > 1:
-            found = " and ".join(self.given)
-            raise ValueError(f"found {found}: expected one of {', '.join(type(self).model_fields)} (set the others to null)")
+            found, known = " and ".join(self.given), ", ".join(type(self).model_fields)
+            raise ValueError(f"found {found}: expected one of {known} (set the others to null)")
         return self
 
     @property

@@ -48,7 +48,9 @@ def test_a_key_like_no_other_gets_no_suggestion():
 
 
 def test_a_value_of_the_wrong_kind_is_named_with_what_was_found():
-    refused(Outer, {"count": "three"}, r'yaml: count: found the text "three": expected a whole number \(the default is 3\)')
+    refused(
+        Outer, {"count": "three"}, r'yaml: count: found the text "three": expected a whole number \(the default is 3'
+    )
 
 
 @pytest.mark.parametrize(
@@ -70,7 +72,7 @@ def test_a_value_of_the_wrong_kind_is_named_with_what_was_found():
         ({"dtype": "float16"}, 'dtype: found the text "float16": expected one of auto, float32, '),
         ({"dtype": 16}, r"dtype: found 16: expected one of .* \(the default is auto\)"),
         ({"gradient_checkpointing": "maybe"}, 'found the text "maybe": expected true or false '),
-        ({"budget": {"tokens": 1, "steps": 2}}, "budget: found tokens and steps: expected one of tokens, steps, epochs"),
+        ({"budget": {"tokens": 1, "steps": 2}}, "budget: found tokens and steps: expected one of tokens, steps, "),
         ({"budget": {"steps": 0}}, "budget.steps: found 0: expected a whole number above 0 or null "),
         ({1: 2}, "unknown setting '1': expected one of optim, "),
     ],
