@@ -18,6 +18,7 @@ from heedful.errors import DataError
 
 LABELS = ("good", "bad")
 ROLES = ("system", "user", "assistant", "tool")
+EXAMPLE = '{"prompt": "...", "responses": [{"text": "..."}]}'
 SHOWN = 60  # characters of a wrong value that a message repeats
 
 
@@ -223,7 +224,7 @@ Reader = Callable[[Any, str], Any]
 
 def _read(row: Any, readers: Mapping[str, Reader], base: str, place: str) -> dict[str, Any]:
     if not isinstance(row, dict):
-        raise _wrong(row, place, "an object")
+        raise _wrong(row, place, "an object", 'write {"name": value, ...}')
     values = {}
     for name, value in row.items():
         if name not in readers:
@@ -279,7 +280,7 @@ def _text(value: Any, place: str) -> str:
 
 def _filled(value: Any, place: str) -> str:
     if value == "":
-        raise _wrong(value, place, "text with at least one character")
+        raise _wrong(value, place, "text with at least one character", "leave it out where there is none")
     return _text(value, place)
 
 
@@ -308,15 +309,15 @@ def _positive(value: Any, place: str) -> float:
     return number
 
 
-def _whole(value: Any, place: str, least: int, why: str = "") -> int:
+def _whole(value: Any, place: str, least: int, hint: str = "") -> int:
     if type(value) is not int or not least <= value < 2**63:
-        hint = "remove the quotes" if isinstance(value, str) else ""
-        raise _wrong(value, place, f"a whole number from {least} up{why}", hint)
+        hint = "remove the quotes" if isinstance(value, str) else hint
+        raise _wrong(value, place, f"a whole number from {least} up", hint)
     return value
 
 
 def _rank(value: Any, place: str) -> int:
-    return _whole(value, place, 1, ", 1 the best and equal ranks tied")
+    return _whole(value, place, 1, "1 is the best, equal ranks are tied")
 
 
 def _index(value: Any, place: str) -> int:

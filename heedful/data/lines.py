@@ -9,8 +9,10 @@ nesting and gzip beyond `Limits`.
 import gzip
 import io
 import json
+import math
 import os
 import re
+import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -61,7 +63,7 @@ def parse_line(line: bytes, where: str, limits: Limits = LIMITS) -> Any:
     Raises:
         DataError: whose `where` ends in the column, from 1, wherever there is one.
     """
-    return parse_json(decode(line, where), where, limits)
+    return parse_json(decode(line, where).rstrip("\r\n"), where, limits)
 
 
 def parse_json(text: str, where: str, limits: Limits = LIMITS) -> Any:
@@ -71,12 +73,16 @@ def parse_json(text: str, where: str, limits: Limits = LIMITS) -> Any:
     try:
         value = DECODER.decode(text)
     except json.JSONDecodeError as error:
-        line = f"{error.lineno}:" if error.lineno > 1 else ""
-        raise DataError(f"invalid JSON ({error.msg})", where=f"{where}:{line}{error.colno}") from None
+        _refuse_json(error, where)
     except RecursionError:
         _refuse_depth(where, limits)
-    except ValueError as error:
-        raise DataError(_number_fault(error), where=_place_of(error, text, where)) from None
+    except _NotFinite as error:
+        _refuse_number(str(error), text, where)
+    except _Twice as error:
+        raise DataError(f"the field {str(error)!r} is given twice", where=where, allowed="each field once") from None
+    except ValueError:  # what is left is Python's own bound on the digits of an integer
+        allowed = f"at most {sys.get_int_max_str_digits()}"
+        raise DataError("a whole number has too many digits", where=where, allowed=allowed) from None
     if text.count("{") + text.count("[") > limits.depth and _depth(value) > limits.depth:
         _refuse_depth(where, limits)
     return value
@@ -201,43 +207,80 @@ def _depth(value: Any) -> int:
     return depth
 
 
-class _NotJson(ValueError):
-    """A token that JSON has not, with the token for the message."""
+class _NotFinite(ValueError):
+    """A number that JSON has not, or that no float holds, as it is written."""
+
+
+class _Twice(ValueError):
+    """A field that stands twice in an object, by its name."""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     row = dict(pairs)
     if len(row) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"the field {max(names, key=names.count)!r} is given twice")
+        raise _Twice(max(names, key=names.count))
     return row
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise _NotJson(name)
+    raise _NotFinite(name)
 
 
 def _finite(digits: str) -> float:
     number = float(digits)
     if abs(number) == float("inf"):
-        raise ValueError(f"the number {digits[:20]} is too large")
+        raise _NotFinite(digits)
     return number
 
 
 DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)
 
 
-def _number_fault(error: ValueError) -> str:
-    if isinstance(error, _NotJson):
-        return f"{error} is no JSON number"
-    return "a whole number has too many digits" if "integer string conversion" in str(error) else str(error)
+def _refuse_json(error: json.JSONDecodeError, where: str) -> NoReturn:
+    is_cut = error.msg.startswith("Unterminated") or not error.doc[error.pos :].strip()
+    found = "the end" if is_cut else f"`{error.doc[error.pos]}`"
+    raise DataError(
+        f"invalid JSON ({error.msg}), found {found}",
+        where=_at(where, error.doc, error.pos),
+        allowed="a JSON object",
+        hint="it is cut short: write it again" if is_cut else "double quotes round names and texts, no comma at an end",
+    ) from None
 
 
-def _place_of(error: ValueError, text: str, where: str) -> str:
-    if not isinstance(error, _NotJson):
-        return where
+def _refuse_number(number: str, text: str, where: str) -> NoReturn:
     bare = STRING.sub(lambda match: " " * len(match[0]), text)
-    return f"{where}:{bare.index(str(error)) + 1}"
+    field = _field_of_odd_number(text)
+    raise DataError(
+        f"found {number[:20]}",
+        where=_at(where, text, bare.index(number)) + (f": {field}" if field else ""),
+        allowed="a finite number",
+        hint="leave the field out where there is no number",
+    ) from None
+
+
+def _at(where: str, text: str, offset: int) -> str:
+    """File and line, then the column, from 1; of a text with several lines, its line as well."""
+    lines = text[:offset].split("\n")
+    line = f"{len(lines)}:" if len(lines) > 1 else ""
+    return f"{where}:{line}{len(lines[-1]) + 1}"
+
+
+def _field_of_odd_number(text: str) -> str:
+    """The path of the first number that is not finite, as `responses[0].score`; nothing where more is wrong."""
+    try:
+        todo = [("", json.loads(text))]
+    except (ValueError, RecursionError):
+        return ""
+    while todo:
+        path, value = todo.pop()
+        if isinstance(value, float) and not math.isfinite(value):
+            return path
+        if isinstance(value, dict):
+            todo += [(f"{path}.{name}".removeprefix("."), item) for name, item in reversed(value.items())]
+        elif isinstance(value, list):
+            todo += [(f"{path}[{index}]", value[index]) for index in reversed(range(len(value)))]
+    return ""
 
 
 def write_feedback(path: str | Path, records: Iterable[Feedback]) -> int:

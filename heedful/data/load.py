@@ -15,7 +15,7 @@ from heedful.data.formats import detect
 from heedful.data.formats.base import Format, Row, Unusable, others
 from heedful.data.mapping import Rule, apply_map, parse_map
 from heedful.errors import ConfigError, DataError
-from heedful.records import Feedback, describe, from_json
+from heedful.records import EXAMPLE, Feedback, describe, from_json
 
 MAX_FAULTS = 20  # messages kept of the rows that were skipped
 SUFFIXES = (".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".parquet", ".gz")
@@ -97,7 +97,7 @@ def load_feedback(
         try:
             row = source.parse(raw, where)
             if not isinstance(row, dict):
-                raise DataError(f"found {describe(row)}", where=where, allowed="an object")
+                raise DataError(f"found {describe(row)}", where=where, allowed="an object", hint=f"write {EXAMPLE}")
             shape = shape or detect(row, where)
             records += _read_row(row, shape, name + place, where, account)
         except Unusable as reason:
@@ -189,7 +189,8 @@ class _Account:
         if not (records and shape):
             lost = "; ".join(f"{reason}: {count}" for reason, count in (self.dropped + self.skipped).items())
             found = f"none of {self.num_rows} rows can be used ({lost})" if self.num_rows else "no rows in it"
-            raise DataError(found, where=name, allowed="at least one record")
+            hint = "the first of them is shown without --skip-bad" if self.skipped else f"a record is {EXAMPLE}"
+            raise DataError(found, where=name, allowed="at least one record", hint=hint)
         return FeedbackFile(
             records=records,
             path=name,

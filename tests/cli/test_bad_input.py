@@ -18,27 +18,33 @@ def with_response(**fields) -> dict:
 
 
 FILES = {  # lines of the file -> parts of the message
-    "corrupted JSON on line 3": ([GOOD, GOOD, '{"prompt": "p", "responses": ['], ["f.jsonl:3:", "invalid JSON"]),
-    "a row that is a list": ([GOOD, [1, 2]], ["f.jsonl:2", "found a list of 2", "an object"]),
+    "corrupted JSON on line 3": (
+        [GOOD, GOOD, '{"prompt": "p", "responses": ['],
+        ["f.jsonl:3:31: invalid JSON", "found the end", "a JSON object", "cut short"],
+    ),
+    "a row that is a list": ([GOOD, [1, 2]], ["f.jsonl:2", "found a list of 2", "an object", "write {"]),
     "a misspelt field": (
         [with_response(critque="x")],
         ["f.jsonl:1", "responses[0]", 'unknown field "critque"', "did you mean `critique`?"],
     ),
-    "rank 0": ([with_response(rank=0)], ["f.jsonl:1", "responses[0].rank", "found 0", "from 1 up"]),
-    "NaN as score": (['{"prompt": "p", "responses": [{"text": "a", "score": NaN}]}'], ["f.jsonl:1", "NaN"]),
+    "rank 0": ([with_response(rank=0)], ["f.jsonl:1", "responses[0].rank", "found 0", "from 1 up", "1 is the best"]),
+    "NaN as score": (
+        ['{"prompt": "p", "responses": [{"text": "a", "score": NaN}]}'],
+        ["f.jsonl:1:54: responses[0].score: found NaN: expected a finite number", "leave the field out"],
+    ),
     "score as text": (
         [with_response(score="7")],
         ["f.jsonl:1", "responses[0].score", 'found the text "7"', "a number", "remove the quotes"],
     ),
     "an empty response": (
         [{"prompt": "p", "responses": [{"text": ""}]}],
-        ["f.jsonl:1", "responses[0].text", "found an empty text", "at least one character"],
+        ["f.jsonl:1", "responses[0].text", "found an empty text", "at least one character", "leave it out"],
     ),
     "a record without what the method needs": (
         [{"prompt": "p", "responses": [{"text": "a"}]}],
         ["cannot learn from", "rwr", "no response has a `score`"],
     ),
-    "an empty file": ([], ["f.jsonl", "no rows in it", "at least one record"]),
+    "an empty file": ([], ["f.jsonl", "no rows in it", "at least one record", "a record is {"]),
     "a prompt longer than the context": (
         [{"prompt": "p" * 70, "responses": [{"text": "a", "score": 1}]}] * 3,
         ["no training row is left", "prompt leaves no room for a response: 3"],
@@ -69,7 +75,10 @@ NAMES = {  # arguments -> parts of the message
         ["train", "rwr", "--set", "method.betta=1"],
         ["unknown setting 'betta'", "did you mean 'beta'?"],
     ),
-    "a value": (["train", "sft", "--set", "optim.lr=-1"], ["sft: optim.lr: found -1: expected a number above 0 (the default is 0.0005)"]),
+    "a value": (
+        ["train", "sft", "--set", "optim.lr=-1"],
+        ["sft: optim.lr: found -1: expected a number above 0 (the default is 0.0005)"],
+    ),
     "an assignment": (["train", "sft", "--set", "optim.lr"], ["--set", "cannot read 'optim.lr'", "a.b=value"]),
     "two budgets": (
         ["train", "sft", "--set", "budget.steps=1", "--set", "budget.tokens=1"],

@@ -56,7 +56,8 @@ def test_gzip_is_known_by_its_first_bytes_not_its_name(write):
 
 def test_an_error_names_line_and_column():
     assert refuse(b'{"prompt": "a", oops}') == (
-        "a.jsonl:3:17: invalid JSON (Expecting property name enclosed in double quotes)"
+        "a.jsonl:3:17: invalid JSON (Expecting property name enclosed in double quotes), found `o`: "
+        "expected a JSON object (double quotes round names and texts, no comma at an end)"
     )
 
 
@@ -70,9 +71,18 @@ def test_an_error_names_line_and_column():
         (rb'{"a": "x\ud800y"}', "a.jsonl:3:9: half of a surrogate pair"),
         (rb'{"a": "x\udc00"}', "a.jsonl:3:9: half of a surrogate pair"),
         (rb'{"a": "\ud83d\ud83d\ude00"}', "a.jsonl:3:8: half of a surrogate pair"),
-        (b'{"a": NaN}', "a.jsonl:3:7: NaN is no JSON number"),
-        (b'{"a": "NaN", "b": -Infinity}', "a.jsonl:3:19: -Infinity is no JSON number"),
-        (b'{"a": 1e999}', "a.jsonl:3: the number 1e999 is too large"),
+        (b'{"a": NaN}', "a.jsonl:3:7: a: found NaN: expected a finite number (leave the field out "),
+        (b'{"a": "NaN", "b": -Infinity}', "a.jsonl:3:19: b: found -Infinity: expected a finite"),
+        (b'{"a": "\\"NaN", "b": [{"c": 1}, {"c": NaN}]}', "a.jsonl:3:38: b[1].c: found NaN: "),
+        (b'{"a": NaN, oops', "a.jsonl:3:7: found NaN: expected a finite number"),
+        (b'{"a":' * 500 + b"NaN" + b"}" * 500, ".a.a: found NaN: expected a finite number"),
+        (b'{"a": 1e999}', "a.jsonl:3:7: a: found 1e999: expected a finite number"),
+        (
+            b'{"a": [1, 2',
+            "a.jsonl:3:12: invalid JSON (Expecting ',' delimiter), found the end: expected a JSON object (it is ",
+        ),
+        (b'{"a": \r\n', "a.jsonl:3:7: invalid JSON (Expecting value), found the end"),
+        (b'{"a": "x', "a.jsonl:3:7: invalid JSON (Unterminated string starting at), found the end"),
         (b'{"a": ' + b"9" * 5000 + b"}", "a.jsonl:3: a whole number has too many digits"),
         (b'{"a": 1, "a": 2}', "a.jsonl:3: the field 'a' is given twice"),
         (b"[" * 100_000, "a.jsonl:3: nested too deep: expected at most 64 levels"),

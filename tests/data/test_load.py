@@ -100,18 +100,20 @@ def test_skipped_rows_are_counted_by_reason_and_listed(file):
     rows = [GOOD, BAD_RANK, "{", BAD_RANK, "[]", GOOD]
     loaded = load_feedback(file(*rows), on_bad_row="skip")
     assert (len(loaded), loaded.num_rows, sum(loaded.skipped.values())) == (2, 6, 4)
-    assert loaded.skipped["responses[].rank: expected a whole number from 1 up, 1 the best and equal ranks tied"] == 2
+    assert loaded.skipped["responses[].rank: expected a whole number from 1 up"] == 2
     assert len(loaded.faults) == 4 and "a.jsonl:2" in loaded.faults[0]
 
 
 @pytest.mark.parametrize("content", ["", "\n\n  \n"])
 def test_an_empty_file_is_an_error(file, content):
-    with pytest.raises(DataError, match="no rows in it: expected at least one record"):
+    with pytest.raises(DataError, match=r"no rows in it: expected at least one record \(a record is {"):
         load_feedback(file(content))
 
 
 def test_a_file_of_which_nothing_is_left_is_an_error_with_the_reasons(file):
-    with pytest.raises(DataError, match=r"none of 2 rows can be used \(responses\[\]\.rank: .*: 2\)"):
+    with pytest.raises(
+        DataError, match=r"none of 2 rows can be used \(responses\[\]\.rank: .*: 2\).*without --skip-bad"
+    ):
         load_feedback(file(BAD_RANK, BAD_RANK), on_bad_row="skip")
 
 
@@ -125,6 +127,8 @@ def test_a_json_array_is_read_by_index(file):
 def test_a_fault_in_an_array_has_line_and_column(file):
     with pytest.raises(DataError, match=r"b\.json:2:1: invalid JSON"):
         load_feedback(file("[{},", "oops]", name="b.json"))
+    with pytest.raises(DataError, match=r"b\.json:2:12: \[1\]\.score: found NaN"):
+        load_feedback(file("[{},", ' {"score": NaN}]', name="b.json"))
 
 
 def test_json_lines_named_json_are_read_as_lines(file):
