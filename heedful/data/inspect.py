@@ -198,6 +198,7 @@ def _agreement(records: Sequence[Feedback]) -> Report:
     total = sum(len(group) * (len(group) - 1) // 2 for group in shared)
     against = [group for group in shared if {-1, 1} <= {verdict for verdict, _ in group}]
     return {
+        "labelers": _num_labelers(records),
         "judged_more_than_once": len(shared),
         "pairs_of_verdicts": total,
         "agree": same / total if total else None,
@@ -205,6 +206,12 @@ def _agreement(records: Sequence[Feedback]) -> Report:
         "examples": [sorted({record.id for _, record in group})[:MOST] for group in against[:MOST]],
         "by_labeler": _by_labeler(shared),
     }
+
+
+def _num_labelers(records: Iterable[Feedback]) -> str:
+    """How many can agree at all, in words."""
+    num = len({record.labeler for record in records if record.labeler is not None})
+    return {0: "no labeler ids", 1: "one labeler"}.get(num, str(num))
 
 
 Group = list[tuple[int, Feedback]]
@@ -283,7 +290,7 @@ def render(report: Report) -> str:
         _table("responses", report["responses"]),
         _table("duplicates", report["duplicates"]),
         _table("labelers", {k: v for k, v in report["labelers"].items() if k != "seconds"}),
-        _table("agreement", report["agreement"]),
+        _render_agreement(report["agreement"]),
         _render_example(report.get("example", {})),
         _render_methods(report.get("methods", {})),
     ]
@@ -335,6 +342,12 @@ def _quantile_table(report: Report) -> str:
     return "\n".join([head, *body])
 
 
+def _render_agreement(found: Report) -> str:
+    """A share or a number of contradictions of 0 is shown as well: it says that somebody looked."""
+    agree = "nothing was judged more than once" if found["agree"] is None else _value(found["agree"])
+    return _table("agreement", found | {"agree": agree, "contradictions": str(found["contradictions"])})
+
+
 def _render_example(example: Report) -> str:
     """Trained tokens in [brackets]; a long prompt or response is cut in the middle."""
     if "tokens" not in example:
@@ -358,10 +371,12 @@ def _marked(token: str, mask: int) -> str:
 def _render_methods(methods: Mapping[str, str | None]) -> str:
     if not methods:
         return ""
-    can = [name for name, lack in methods.items() if lack is None]
+    by_lack: dict[str | None, list[str]] = {None: []}
+    for name, lack in methods.items():
+        by_lack.setdefault(lack, []).append(name)
+    can = by_lack.pop(None)
     lines = ["methods that can learn from this: " + (", ".join(can) or "none")]
-    lines += [f"  not {name}: {lack}" for name, lack in methods.items() if lack is not None]
-    return "\n".join(lines)
+    return "\n".join(lines + [f"  not {', '.join(names)}: {lack}" for lack, names in by_lack.items()])
 
 
 def _safe(text: str) -> str:

@@ -13,6 +13,7 @@ def test_inspect_names_what_each_method_lacks(heedful):
     assert found["records"] == 1
     assert found["methods"]["sft"] is None
     assert "no response has a `score`" in found["methods"]["rwr"]
+    assert found["agreement"]["contradictions"] == 0 and found["agreement"]["labelers"] == "no labeler ids"
 
 
 def test_inspect_shows_the_tokens_and_the_mask_of_the_model_that_is_named(heedful, model):
@@ -27,7 +28,8 @@ def test_inspect_shows_the_same_to_people(heedful, model):
     found = heedful("data", "inspect", file, "-m", model).out
     assert "1 records from 1 rows" in found
     assert "[c][d]" in found
-    assert "not rwr: " in found
+    assert "  not filtering, conditional, unlikelihood, rwr, awr: no " in found
+    assert "no labeler ids" in found
 
 
 def test_inspect_needs_no_model_of_the_users(heedful):

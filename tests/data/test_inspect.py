@@ -153,6 +153,39 @@ def test_methods_that_cannot_learn_from_it_say_what_is_missing():
     assert "methods that can learn from this: sft\n  not awr: no response has scored `segments`" in render(report)
 
 
+def test_methods_that_lack_the_same_share_a_line():
+    methods = {"awr": {"segments"}, "sft": {"pairs"}, "ilf": {"critiques"}, "rwr": {"segments"}}
+    lines = render(inspect_feedback([preferred("a", "b")], methods=methods)).splitlines()
+    assert lines[-2:] == [
+        "  not awr, rwr: no response has scored `segments`",
+        "  not ilf: no response has a `critique`",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("labelers", "words"), [((), "no labeler ids"), (("ann",), "one labeler"), (("ann", "bob"), "2")]
+)
+def test_agreement_that_cannot_be_measured_is_said(labelers, words):
+    records = [preferred("a", "b", labeler=name, prompt=name) for name in labelers] or [preferred("a", "b")]
+    report = inspect_feedback(records)
+    found = report["agreement"]
+    assert (found["labelers"], found["agree"], found["contradictions"], found["by_labeler"]) == (words, None, 0, {})
+    assert shown(report, "labelers") == words
+    assert shown(report, "agree") == "nothing was judged more than once"
+    assert shown(report, "contradictions") == "0"
+
+
+def test_an_agreement_of_0_is_shown():
+    report = inspect_feedback([preferred("a", "b", labeler="ann"), preferred("b", "a", labeler="bob")])
+    assert (shown(report, "agree"), shown(report, "contradictions")) == ("0", "1")
+
+
+def shown(report, name: str) -> str:
+    """What stands behind a name in the part about agreement."""
+    part = render(report).partition("\nagreement\n")[2].partition("\n\n")[0]
+    return next(line for line in part.splitlines() if line.startswith(f"  {name}  ")).removeprefix(f"  {name}").strip()
+
+
 def test_the_report_of_a_file_accounts_for_its_rows(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"instruction": "i", "output": ""}\n{"instruction": "i", "output": "o", "x": 1}\n')
