@@ -28,6 +28,7 @@ class Drops:
     """Why rows did not become training rows, counted; shown by --dry-run and in the manifest."""
 
     counts: dict[str, int] = field(default_factory=dict)
+    longest: tuple[int, str] = (0, "")  # tokens, before any cut, and name of the longest row
 
     def count(self, reason: str) -> None:
         """Note one more row lost for `reason`."""
@@ -111,7 +112,9 @@ class Text:
 
         A long response is cut at its end, never the prompt. A branch whose cut part trains nothing is dropped.
         """
-        room = self.max_length - len(prompt)
+        room, branches = self.max_length - len(prompt), list(branches)
+        whole = len(prompt) + max((len(branch.tokens) for branch in branches), default=0)
+        self.drops.longest = max(self.drops.longest, (whole, id))
         if room < 1:
             self.drops.count("prompt leaves no room for a response")
             return None
@@ -164,11 +167,20 @@ def _cut(branch: Branch, length: int) -> Branch:
     return Branch(branch.tokens[:length], streams, branch.fields)
 
 
-def require_groups(groups: Sequence[Group], text: Text, *, where: str) -> None:
+def require_groups(groups: Sequence[Group], text: Text) -> None:
     """Stop where nothing is left to train on, saying why the rows were lost."""
-    if not groups:
-        lost = "; ".join(f"{reason}: {n}" for reason, n in sorted(text.drops.counts.items())) or "no row matched"
-        raise DataError(f"no training row is left ({lost})", where=where, hint="try `heedful data inspect` on the file")
+    if groups:
+        return
+    lost = "; ".join(f"{reason}: {n}" for reason, n in sorted(text.drops.counts.items())) or "no row matched"
+    what = f"no training row is left ({lost})"
+    tokens, name = text.drops.longest
+    if tokens > text.max_length:
+        raise DataError(
+            f"{what}: the longest has {tokens} tokens (record {name})",
+            allowed=f"at most {text.max_length}, the smaller of the model's context and `max_length`",
+            hint=f"--set max_length={tokens} where the context allows it, else shorter prompts or another model",
+        )
+    raise DataError(what, hint="try `heedful data inspect` on the file")
 
 
 def with_line_prefix(tokens: Sequence[int], text: Text, line_prefix: int | None) -> tuple[list[int], list[float]]:

@@ -247,8 +247,20 @@ def test_chunks_lose_no_token_and_no_stream(length, max_length):
 
 def test_nothing_left_is_an_error_that_counts_the_reasons():
     text = make_text()
-    text.drops.count("too long")
-    text.drops.count("too long")
-    with pytest.raises(DataError, match=r"here: no training row is left \(too long: 2\)"):
-        require_groups([], text, where="here")
-    require_groups([branch(1)], text, where="here")
+    text.drops.count("too odd")
+    text.drops.count("too odd")
+    with pytest.raises(DataError, match=r"^no training row is left \(too odd: 2\) \(try `heedful data inspect`"):
+        require_groups([], text)
+    require_groups([branch(1)], text)
+
+
+@pytest.mark.parametrize("prompt", [(1, 2, 3), (1, 2)])  # no room, and room for what is not trained
+def test_where_all_rows_are_too_long_the_longest_is_named_with_the_limit(prompt):
+    text = make_text(max_length=3)
+    text.fit("a", (1, 2, 3), [branch(5)])
+    text.fit("b", prompt, [branch(5, 6, 7, mask=[0.0, 0.0, 1.0])])
+    with pytest.raises(DataError) as found:
+        require_groups([], text)
+    tokens = len(prompt) + 3
+    assert f"the longest has {tokens} tokens (record b): expected at most 3, " in str(found.value)
+    assert f"--set max_length={tokens} where the context allows it" in str(found.value)

@@ -24,7 +24,7 @@ def everything(feedback: Sequence[Feedback], *, text: Text) -> list[Group]:
         else:
             group = text.fit(record.id, text.encode_prompt(record.prompt), branches)
             groups += [group] if group else []
-    require_groups(groups, text, where="mle")
+    require_groups(groups, text)
     return groups
 
 
@@ -45,7 +45,7 @@ def demonstrations(feedback: Sequence[Feedback], *, text: Text) -> list[Group]:
         else:
             group = text.fit(record.id, text.encode_prompt(record.prompt), [branch])
             groups += [group] if group else []
-    require_groups(groups, text, where="sft")
+    require_groups(groups, text)
     return groups
 
 

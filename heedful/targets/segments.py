@@ -96,7 +96,7 @@ def compile_rows(
             prompt = text.encode_prompt(record.prompt, line_prefix=line_prefix)
             group = text.fit(record.id, prompt, branches.values())
             groups += [group] if group else []
-    require_groups(groups, text, where="targets")
+    require_groups(groups, text)
     return groups
 
 

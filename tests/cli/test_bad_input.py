@@ -47,11 +47,15 @@ FILES = {  # lines of the file -> parts of the message
     "an empty file": ([], ["f.jsonl", "no rows in it", "at least one record", "a record is {"]),
     "a prompt longer than the context": (
         [{"prompt": "p" * 70, "responses": [{"text": "a", "score": 1}]}] * 3,
-        ["no training row is left", "prompt leaves no room for a response: 3"],
+        [
+            "no training row is left (prompt leaves no room for a response: 3)",
+            "the longest has 73 tokens (record f.jsonl:3): expected at most 64",
+            "--set max_length=73",
+        ],
     ),
     "no response token left after truncation": (
         [{"prompt": "p" * 63, "responses": [{"text": "a", "score": 1}]}] * 3,
-        ["no training row is left", "prompt leaves no room for a response: 3"],
+        ["no training row is left", "prompt leaves no room for a response: 3", "longest has 66 tokens", "max_length"],
     ),
 }
 
