@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from heedful.cli.options import AsJson, Limit, Map, Model, Quiet, Set, SkipBad
+from heedful.cli.options import SCORER, AsJson, Limit, Map, Model, Quiet, Set, SkipBad
 from heedful.cli.output import show, show_table
 from heedful.cli.progress import Progress
 
@@ -26,9 +26,7 @@ def compare(
     ] = None,
     judge: Annotated[
         str | None,
-        typer.Option(
-            "--judge", metavar="SCORER", help="Judges answers: a scorer, or module:function of (prompt, response)."
-        ),
+        typer.Option("--judge", metavar="SCORER", help=f"Judges answers: {SCORER}."),
     ] = None,
     prompts: Annotated[
         int | None, typer.Option("--prompts", min=1, metavar="N", help="Evaluate on the first so many only.")

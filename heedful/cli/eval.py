@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from heedful.cli.options import AsJson, Limit, Map, Quiet, Seed, SkipBad, model_or_base
+from heedful.cli.options import SCORER, AsJson, Limit, Map, Quiet, Seed, SkipBad, model_or_base
 from heedful.cli.output import show
 from heedful.cli.progress import Progress
 
@@ -16,7 +16,7 @@ def evaluate(
         str, typer.Option("--task", "-t", metavar="TASK", help="pep8, or a feedback file of your own.")
     ] = "pep8",
     judge: Annotated[
-        str | None, typer.Option("--judge", metavar="SCORER", help="Judges responses to your own prompts.")
+        str | None, typer.Option("--judge", metavar="SCORER", help=f"Judges answers to your own prompts: {SCORER}.")
     ] = None,
     prompts: Annotated[
         int | None, typer.Option("--prompts", min=1, metavar="N", help="Evaluate on the first so many only.")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from heedful.cli.options import Limit, Map, Quiet, Seed, model_or_base, read_feedback
+from heedful.cli.options import SCORER, Limit, Map, Quiet, Seed, model_or_base, read_feedback
 from heedful.cli.progress import Progress
 
 
@@ -22,7 +22,7 @@ def sample(
     best_of: Annotated[
         int | None, typer.Option("--best-of", min=1, metavar="N", help="Draw N, keep the best by --by.")
     ] = None,
-    by: Annotated[str | None, typer.Option("--by", metavar="SCORER", help="Scorer's name, or module:function.")] = None,
+    by: Annotated[str | None, typer.Option("--by", metavar="SCORER", help=f"Judges them: {SCORER}.")] = None,
     max_tokens: Annotated[int, typer.Option("--max-tokens", metavar="N", help="Longest response.")] = 128,
     temperature: Annotated[float, typer.Option("--temperature", "-t", metavar="T", help="0 is greedy.")] = 1.0,
     top_p: Annotated[float, typer.Option("--top-p", metavar="P", help="Draw from this much probability.")] = 1.0,
@@ -38,7 +38,7 @@ def sample(
 ) -> None:
     """Have a model answer prompts.
 
-    They are given with --prompt, in a file with --prompts, or on stdin.
+    They are given with --prompt, in a file with --prompts, or one on standard input, which is read to its end.
     """
     if (best_of is None) != (by is None):
         raise typer.BadParameter("--best-of and --by go together")
@@ -65,7 +65,15 @@ def _prompts(texts: list[str] | None, file: str | None, map: list[str] | None, l
         raise typer.BadParameter("--prompt and --prompts exclude each other")
     if file:
         return read_feedback(file, map, limit, skip_bad=False)
-    return texts or [typer.get_text_stream("stdin").read()]
+    return texts or [_from_stdin()]
+
+
+def _from_stdin() -> str:
+    """One prompt, line breaks and all. A person at a terminal is told what it waits for."""
+    stdin = typer.get_text_stream("stdin")
+    if stdin.isatty():
+        typer.echo("reading a prompt from standard input, up to Ctrl-D (or use --prompt)", err=True)
+    return stdin.read()
 
 
 def _write(out: Path, records) -> None:

@@ -8,16 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from heedful.cli.data import File
-from heedful.cli.options import AsJson, Limit, Map, Quiet, SkipBad, read_feedback
+from heedful.cli.options import SCORER, AsJson, Limit, Map, Quiet, SkipBad, read_feedback
 from heedful.cli.output import show
 from heedful.cli.progress import Progress
 
 
 def score(
     file: File,
-    scorer: Annotated[
-        str, typer.Option("--with", metavar="SCORER", help="A scorer's name, or your own module:function.")
-    ],
+    scorer: Annotated[str, typer.Option("--with", metavar="SCORER", help=f"Scores responses: {SCORER}.")],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the scored records here.")
     ] = None,

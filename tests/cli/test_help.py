@@ -27,6 +27,11 @@ def test_every_verb_explains_itself(heedful, verb):
     assert "Usage: " in heedful(*verb.split(), "--help").out
 
 
+@pytest.mark.parametrize("verb", ["compare", "score", "sample", "eval"])
+def test_whoever_takes_a_scorer_says_what_a_function_takes(heedful, verb):
+    assert "a scorer, or module:function of (prompt, response)." in " ".join(heedful(verb, "--help").out.split())
+
+
 def test_no_argument_at_all_shows_the_help(heedful):
     found = heedful(code=2)
     assert "Commands:" in found.out + found.err

@@ -1,5 +1,6 @@
 """`heedful sample`: what a model answers."""
 
+import io
 import json
 
 from small_feedback import record
@@ -29,6 +30,20 @@ def test_the_same_seed_draws_the_same(heedful, model):
 def test_a_prompt_on_stdin_is_read_to_its_end(heedful, model):
     options = ["--max-tokens", 4, "-t", 0, "-q"]
     assert heedful("sample", model, *options, input="a\nb").out == heedful("sample", model, "-p", "a\nb", *options).out
+
+
+def test_a_terminal_is_told_that_a_prompt_is_read_from_it(heedful, model, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    options = ["sample", model, "--max-tokens", 4, "-t", 0, "-q"]
+    assert "standard input" not in heedful(*options, input="ab").err
+    drawn = heedful.out
+    monkeypatch.setattr("typer.get_text_stream", lambda name: Terminal("ab"))
+    assert "reading a prompt from standard input, up to Ctrl-D" in heedful(*options).err
+    assert heedful.out == drawn
+    assert "standard input" not in heedful(*options, "-p", "ab").err
 
 
 def test_samples_of_a_file_are_records_of_its_prompts(heedful, model):
