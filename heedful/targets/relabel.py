@@ -50,12 +50,19 @@ def demonstrations(feedback: Sequence[Feedback], *, text: Text) -> list[Group]:
 
 
 def best_response(record: Feedback) -> int:
-    """Index of the demonstration, else of the response with the highest reward, the first of equals."""
+    """Index of the demonstration, else of the response with the highest reward, the first of equals.
+
+    One labelled bad comes after all others that were judged, whatever its score.
+    """
     shown = [index for index, response in enumerate(record.responses) if response.demonstration]
-    if shown or len(record.responses) == 1:
-        return shown[0] if shown else 0
-    rewards = [reward_of(record, index) for index in range(len(record.responses))]
-    return max(range(len(rewards)), key=lambda index: (rewards[index] is not None, rewards[index] or 0.0))
+    if shown:
+        return shown[0]
+
+    def standing(index: int) -> tuple[bool, bool, float]:
+        reward = reward_of(record, index)
+        return reward is not None, record.responses[index].label != "bad", reward or 0.0
+
+    return max(range(len(record.responses)), key=standing)
 
 
 def control_tokens(

@@ -92,6 +92,9 @@ def test_sft_masks_the_prompt_and_trains_the_response_and_its_eos():
         ([Response("x", rank=2), Response("y", rank=1)], 1),
         ([Response("x", score=-1.0), Response("y", score=-2.0)], 0),
         ([Response("x", label="bad"), Response("y", label="good")], 1),
+        ([Response("x", score=9.0, label="bad"), Response("y", score=1.0, label="good")], 1),
+        ([Response("x", label="bad"), Response("y", score=-1.0)], 1),  # a bad label is worth 0, which is more
+        ([Response("x", label="bad"), Response("y")], 0),  # and is not imitated
         ([Response("x", score=1.0), Response("y", score=1.0)], 0),  # the first of equals
         ([Response("x"), Response("y", score=-5.0)], 1),  # judged badly is still more than not judged
         ([Response("x")], 0),
