@@ -61,9 +61,7 @@ def unlikelihood(logp: Tensor, mask: Tensor) -> Tensor:
         Scalar sum.
     """
     _same_shape(logp, mask)
-    # Unmarked tokens are moved away from p = 1 first, so that 0 * inf cannot make a NaN gradient.
-    safe = torch.where(mask != 0, logp, torch.full_like(logp, -1.0))
-    complement = (-torch.expm1(safe)).clamp_min(SMALLEST_COMPLEMENT)
+    complement = (-torch.expm1(logp)).clamp_min(SMALLEST_COMPLEMENT)
     return -(complement.log() * mask).sum()
 
 

@@ -49,6 +49,13 @@ def test_golden_unlikelihood_with_threshold_a_tenth(alpha, value):
     assert total.item() / 4 == golden(value)
 
 
+def test_golden_unlikelihood_as_the_released_code_reads_a_threshold_of_zero():
+    released = nll(LOGP, 1 - SCORES) + unlikelihood(LOGP, SCORES)
+    assert released.item() / 4 == golden(1.188797)
+    aligned = (SCORES <= 0).double()  # a threshold like any other here
+    assert (nll(LOGP, aligned) + unlikelihood(LOGP, 1 - aligned)).item() / 4 == golden(1.048051)
+
+
 @pytest.mark.parametrize(("beta", "value"), [(0.5, 0.955723), (1.0, 1.050761), (10.0, 1.190767)])
 def test_golden_reward_weighted_regression(beta, value):
     assert weighted_nll(LOGP, (REWARD / beta).exp(), ONES).item() / 4 == golden(value)
@@ -154,6 +161,32 @@ def test_unlikelihood_gradient_at_the_logits_has_its_closed_form():
     assert logits.grad.sum().item() == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.parametrize(("complement", "value"), [(1e-12, 12), (1e-19, 19), (1e-21, 20), (0.0, 20)])
+def test_unlikelihood_is_flat_where_one_minus_p_is_below_1e_20_and_only_there(complement, value):
+    logp = tensor([[-complement]], dtype=torch.float64, requires_grad=True)  # log(1 - x) = -x for an x so small
+    loss = unlikelihood(logp, torch.ones(1, 1, dtype=torch.float64))
+    loss.backward()
+    assert loss.item() == pytest.approx(value * math.log(10))
+    assert logp.grad.item() == (pytest.approx(1 / complement) if value < 20 else 0.0)
+
+
+def test_a_certain_token_that_is_not_marked_has_no_gradient():
+    logp = tensor([[0.0, -1e-30, -1.0]], requires_grad=True)
+    unlikelihood(logp, tensor([[0.0, 0.0, 1.0]])).backward()
+    assert logp.grad[0, :2].tolist() == [0.0, 0.0]
+    assert logp.grad[0, 2] > 0
+
+
+@pytest.mark.parametrize("lead", [0.0, 5.0, 12.0, 16.0, 17.0, 30.0, 90.0])
+def test_unlikelihood_pushes_no_logit_harder_than_one_even_in_single_precision(lead):
+    logits = (torch.arange(320).view(16, 20) % 7) / 7
+    logits[:, 0] += lead
+    logits.requires_grad_()
+    logp = logits.log_softmax(-1)[:, :1]
+    unlikelihood(logp, torch.ones_like(logp)).backward()
+    assert logits.grad.abs().max() <= 1 + 1e-5
+
+
 def test_the_weight_of_awr_trains_no_value():
     value = VALUE.clone().requires_grad_()
     logp = LOGP.clone().requires_grad_()
@@ -170,6 +203,12 @@ def test_awr_with_huge_beta_is_alpha_mle_and_value_regression():
 def test_awr_with_a_perfect_value_is_mle():
     text = advantage_weighted_nll(LOGP, REWARD, REWARD, ONES, beta=0.1, max_weight=1000)
     assert text.item() == pytest.approx(nll(LOGP, ONES).item(), rel=1e-12)
+
+
+def test_released_rwr_with_a_tiny_beta_is_all_or_nothing_about_a_score_of_a_half():
+    half = torch.full_like(ONES, -0.5)
+    text = advantage_weighted_nll(LOGP, half, REWARD, ONES, beta=1e-4, max_weight=1000)
+    assert text.item() == pytest.approx(1000 * nll(LOGP, (SCORES < 0.5).double()).item(), rel=1e-12)
 
 
 def test_awr_with_zero_value_is_rwr():
