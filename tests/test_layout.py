@@ -51,7 +51,7 @@ ALLOWED = {
     "estimate": "learner schedule training",
     "inference": "checkpoint models records sampling scorers text",
     "evals": "batch disk models records results runs sampling scorers text",
-    "tasks": "batch checkpoint config data evals inference methods models records sampling scorers targets text "
+    "tasks": "batch checkpoint config data disk evals inference methods models records sampling scorers targets text "
     "training",
     "comparison": "checkpoint config data disk evals methods records results runs tasks training",
     "evaluation": "comparison inference results tasks",

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from heedful.config import read_yaml
+from heedful.config import merge, read_yaml
 from heedful.errors import RunError
 from heedful.evals.capability import likelihood_of_documents
 from heedful.evals.kl import kl_per_response
@@ -88,7 +88,7 @@ class PEP8:
     def settings(self, method: str) -> Mapping[str, Any]:
         """The task's recipe: common settings and the method's own."""
         common, path = read_yaml(RECIPES / "common.yaml"), RECIPES / f"{method}.yaml"
-        return common | (read_yaml(path) if path.exists() else {})
+        return merge(common, read_yaml(path) if path.exists() else {})
 
     def describe(self) -> Mapping[str, Any]:
         """The sha256 of each file that ships."""

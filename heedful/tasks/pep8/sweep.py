@@ -1,0 +1,121 @@
+"""The search that chose the pep8 recipes: the same number of random settings for every method, at the comparison's
+budget, measured on the selection split.
+
+The first trial of each method is the shared recipe as it was, so that a search never chooses worse than it found.
+Of a method's trials the best gold score wins; a degenerate one only where all are.
+
+Run: python -m heedful.tasks.pep8.sweep --out runs/pep8-sweep     (an hour on two cores; goes on where it was stopped)
+Writes heedful/recipes/pep8/sweep.jsonl, a line per trial, and each method's recipe.
+"""
+
+import argparse
+import json
+import random
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import yaml
+
+from heedful.checkpoint import load_info
+from heedful.config import merge, read_yaml
+from heedful.disk import atomic_write_text, read_lines, write_lines
+from heedful.methods import METHODS
+from heedful.tasks import Evaluation, Subject
+from heedful.tasks.pep8.task import PEP8, RECIPES
+from heedful.training import train
+
+TRIALS = 6
+PROMPTS = 256
+LEARNING_RATES = (5e-5, 1e-3)  # drawn uniformly in their logarithm
+CHOICES: Mapping[str, Mapping[str, Sequence[Any]]] = {  # of the method's own settings, each drawn uniformly
+    "filtering": {"quantile": (0.25, 0.5, 0.75, 0.9)},
+    "conditional": {"drop": (0.0, 0.01, 0.1)},
+    "unlikelihood": {"alpha": (0.01, 0.1, 1.0)},
+    "rwr": {"beta": (1.0, 10.0, 100.0)},
+    "awr": {"beta": (1.0, 10.0, 100.0), "alpha": (0.05, 0.5)},
+}
+SWEEP = RECIPES / "sweep.jsonl"
+
+
+def trials(method: str, number: int = TRIALS) -> list[dict[str, Any]]:
+    """Settings to try, laid over the method's recipe: nothing first, then random draws that depend on the method's
+    name only, with one learning rate from each equal part of the range."""
+    rng, (low, high) = random.Random(method), LEARNING_RATES
+    drawn: list[dict[str, Any]] = [{}]
+    for part in range(number - 1):
+        rate = float(f"{low * (high / low) ** ((part + rng.random()) / (number - 1)):.1e}")
+        own = {name: rng.choice(values) for name, values in CHOICES.get(method, {}).items()}
+        drawn.append({"optim": {"lr": rate}} | ({"method": own} if own else {}))
+    return drawn
+
+
+def sweep(out: Path, methods: Sequence[str], *, task: PEP8) -> list[dict[str, Any]]:
+    """Train and measure every trial; those measured before are kept."""
+    base = task.evaluate(Subject(task.base, suppress=task.text.control_ids), seed=0)
+    done = []
+    for method in methods:
+        for number, settings in enumerate(trials(method)):
+            path = out / f"{method}-{number}.jsonl"
+            if not path.exists():
+                write_lines(path, [{"method": method, "settings": settings} | trial(out, method, settings, task, base)])
+            done += read_lines(path)
+            print(json.dumps(done[-1]), flush=True)
+    return done
+
+
+def trial(out: Path, method: str, settings: Mapping[str, Any], task: PEP8, base: Evaluation) -> dict[str, Any]:
+    """What one setting gives on the task's split; the model is not kept."""
+    folder = out / "training"
+    recipe = merge(task.settings(method), settings) | {"budget": dict(task.budget)}
+    shutil.rmtree(folder, ignore_errors=True)
+    run = train(method, model=task.start, feedback=task.feedback(method), out=folder, settings=recipe)
+    info = load_info(run.model_path)
+    subject = Subject(run.model_path, info["prefix"], info["line_prefix"], info["suppress"])
+    found = task.evaluate(subject, seed=0, base_samples=base.samples)
+    shutil.rmtree(folder)
+    return {
+        "gold": gold(found),
+        "gain": gold(found) - gold(base),
+        "ast_distance": found.totals["ast_distance"],
+        "degenerate": bool(found.degenerate),
+    }
+
+
+def gold(found: Evaluation) -> float:
+    """The mean over prompts."""
+    return fmean(values["gold"] for values in found.per_prompt.values() if "gold" in values)
+
+
+def best(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Of one method's trials, the highest gold score among those that are not degenerate, if any is not."""
+    return max(rows, key=lambda row: (not row["degenerate"], row["gold"]))
+
+
+def write_recipes(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Lay each method's best settings over its recipe."""
+    for method in dict.fromkeys(row["method"] for row in rows):
+        chosen = best([row for row in rows if row["method"] == method])["settings"]
+        path = RECIPES / f"{method}.yaml"
+        recipe = merge(read_yaml(path) if path.exists() else {}, chosen)
+        if recipe:
+            atomic_write_text(path, yaml.safe_dump(recipe, sort_keys=False))
+
+
+def main() -> None:
+    """The command line of this module."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--prompts", type=int, default=PROMPTS)
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    rows = sweep(arguments.out, arguments.methods, task=PEP8(split="selection", num_prompts=arguments.prompts))
+    write_lines(SWEEP, rows)
+    write_recipes(rows)
+
+
+if __name__ == "__main__":
+    main()
