@@ -136,6 +136,7 @@ def test_new_embeddings_start_near_the_mean_of_the_old():
     new = lm.get_input_embeddings().weight[112:]
     assert new.shape[0] == lm.get_output_embeddings().weight.shape[0] - 112 == 2
     assert (new - mean).abs().max() < 0.06
+    assert (new - mean).std().item() == pytest.approx(0.01, rel=0.5)  # two new tokens can be told apart
 
 
 @pytest.mark.parametrize("name", ["llama", "gptj"])  # GPT-J's head has a bias

@@ -1,12 +1,10 @@
 """Text to tokens: nothing in a text is special, one EOS at most, nothing lost without being counted."""
 
-import string
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_text import ALPHABET, EOS, letters, make_text
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tiny_text import ALPHABET, EOS, letters, like_llama2, make_text
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from heedful.batch import Branch
@@ -37,15 +35,6 @@ def like_gpt2():
     backend.decoder = decoders.ByteLevel()
     end = "<|endoftext|>"
     return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token=end, eos_token=end)
-
-
-def like_llama2():
-    """SentencePiece in the old way: every text begins with a space."""
-    names = ["<unk>", "<s>", "</s>", *string.ascii_letters, "▁", ".", "\n", "▁a", "\n\n"]
-    backend = Tokenizer(models.BPE({n: i for i, n in enumerate(names)}, [("▁", "a"), ("\n", "\n")]))
-    backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
-    return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")
 
 
 # Special tokens

@@ -119,11 +119,11 @@ def words(counts: dict[tuple[str, float], int]) -> list[Feedback]:
     return [scored((text, score), id=str(n), truncated=True) for n, (text, score) in enumerate(many)]
 
 
-def logp_gradient(built: Built, *, value: Tensor | None = None) -> Tensor:
+def logp_gradient(built: Built, *, value: float = 0.0) -> Tensor:
     """Gradient of the divided objective at each token's log-probability: where a method pushes, and how hard."""
     batch = collate(built.groups, tree=False, dtype=torch.float64)
     logp = torch.full(batch.tokens.shape, -1.0, dtype=torch.float64, requires_grad=True)
-    outputs = Outputs(logp=logp, value=torch.zeros_like(logp) if value is None else value)
+    outputs = Outputs(logp=logp, value=torch.full_like(logp, value))
     terms = [spec(outputs, batch) for spec in built.method.objective]
     sum(term.coef * term.total / batch.read(term.per).sum() for term in terms).backward()
     return logp.grad

@@ -3,7 +3,7 @@
 import string
 from collections.abc import Iterable, Sequence
 
-from tokenizers import Tokenizer, decoders, models
+from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
 from heedful.batch import Group
@@ -23,6 +23,15 @@ def letters(*, merges: Iterable[tuple[str, str]] = (), **special: str | None) ->
     backend.decoder = decoders.Fuse()
     special = {"pad_token": PAD, "bos_token": BOS, "eos_token": EOS} | special
     return PreTrainedTokenizerFast(tokenizer_object=backend, **{k: v for k, v in special.items() if v is not None})
+
+
+def like_llama2() -> PreTrainedTokenizerFast:
+    """SentencePiece in the old way: every text begins with a space."""
+    names = ["<unk>", "<s>", "</s>", *string.ascii_letters, "▁", ".", "\n", "▁a", "\n\n"]
+    backend = Tokenizer(models.BPE({n: i for i, n in enumerate(names)}, [("▁", "a"), ("\n", "\n")]))
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")
 
 
 def make_text(*, max_length: int = 64, control: bool = False, **options) -> Text:

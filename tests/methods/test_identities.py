@@ -10,7 +10,7 @@ from tiny_text import make_text, scored
 
 from heedful.batch import collate
 from heedful.errors import DataError
-from heedful.method import Head
+from heedful.method import Head, Inputs
 from heedful.methods import load_method
 from heedful.models import Policy
 from heedful.objectives.likelihood import nll
@@ -193,6 +193,53 @@ def test_no_gradient_of_the_weight_reaches_the_value():
     before = model.heads["value"].linear.bias.detach().clone()
     steps(built, 2, model=model)
     assert torch.equal(model.heads["value"].linear.bias, before)
+
+
+@pytest.mark.parametrize(("value_head", "pulls"), [("linear", False), ("paper", True)])
+def test_only_the_papers_value_head_pulls_on_the_model(value_head, pulls):
+    built = awr(alpha=0.0, value_head=value_head)
+    model = fresh(built)
+    torch.nn.init.ones_(model.heads["value"].linear.weight)
+    batch = collate(built.groups, tree=False, dtype=torch.float64)
+    outputs = model(batch)
+    sum(spec(outputs, batch).total * spec.coef for spec in built.method.objective).backward()
+    assert any(p.grad is not None and bool(p.grad.any()) for p in model.lm.parameters()) is pulls
+
+
+# Settings that reach the rows or the objective
+
+
+ABOVE = [scored((letter, float(n)), id=letter) for n, letter in enumerate("abcd", start=-4)]  # -4 to -1, none reaches 0
+
+
+def test_filtering_without_a_threshold_drops_the_share_it_is_asked_to():
+    assert [group.id for group in build("filtering", ABOVE).groups] == ["c", "d"]
+    assert [group.id for group in build("filtering", ABOVE, quantile=0.75).groups] == ["d"]
+    with pytest.raises(DataError, match="no mean score reaches 0"):
+        build("filtering", ABOVE, threshold=0.0)
+
+
+def test_conditional_without_a_threshold_takes_the_median_and_zero_is_a_threshold():
+    def num_good(**config):
+        built = build("conditional", ABOVE, drop=0.0, **config)
+        return sum(built.text.good_id in group.branches[0].tokens for group in built.groups)
+
+    assert (num_good(), num_good(threshold=0.0)) == (2, 0)
+
+
+def test_conditional_drops_other_tokens_with_another_seed():
+    def rows(seed):
+        module, text = load_method("conditional"), make_text(control=True)
+        method = module.build(module.Config(drop=0.5), Inputs(feedback=FEEDBACK, text=text, seed=seed))
+        return list(method.targets(FEEDBACK))
+
+    assert rows(0) == rows(0) != rows(1)
+
+
+def test_awr_caps_a_weight_at_its_setting():
+    faultless = [scored(("ab", 0.0), truncated=True)]
+    pushes = [logp_gradient(awr(faultless, alpha=1.0, beta=0.1, max_weight=w), value=-1.0) for w in (1.0, 2.0)]
+    assert torch.equal(2 * pushes[0], pushes[1])
 
 
 # Whose score it is

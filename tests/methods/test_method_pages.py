@@ -1,5 +1,7 @@
 """The pages of the methods name what the code has: commands, settings with their defaults, terms, kinds of feedback."""
 
+import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,42 @@ def test_the_index_names_the_feedback_a_method_learns_from(name):
 def test_the_index_has_every_setting_of_the_loop():
     names = {*(f"optim.{name}" for name in Optim.model_fields), *Training.model_fields} - {"optim"}
     assert [name for name in sorted(names) if f"`{name}`" not in page("index")] == []
+
+
+def test_the_index_has_the_defaults_of_the_loop():
+    defaults = {f"optim.{name}": info.default for name, info in Optim.model_fields.items()}
+    defaults |= {name: info.default for name, info in Training.model_fields.items()}
+    table = page("index").partition("## Settings of the loop")[2].partition("\n## ")[0]
+    for line in (line for line in table.splitlines() if line.startswith("| `")):
+        names, written = line.split("|")[1].split("`")[1::2], line.split("|")[2].strip()
+        if names not in (["budget"], ["max_length"]):  # None, in words
+            found = re.split(r", (?![^(]*\))", written)
+            assert [number(text) for text in found] == [defaults[name] for name in names], line
+
+
+def number(text: str) -> object:
+    """What a cell of a table says: a number or a tuple, true or false, else a word."""
+    try:
+        return ast.literal_eval(text.capitalize())
+    except (ValueError, SyntaxError):
+        return text
+
+
+# The toxicity recipe of the released code of Korbak et al. 2023: what every default comes from.
+RELEASED = {
+    "conditional": {"drop": 0.01},
+    "unlikelihood": {"alpha": 1.0},
+    "rwr": {"beta": 10.0},
+    "awr": {"beta": 10.0, "alpha": 0.5, "max_weight": 1000.0},
+}
+OPTIM = {"lr": 5e-4, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.1, "clip": 1.0, "warmup": 0.01}
+
+
+def test_defaults_are_those_of_the_released_toxicity_recipe():
+    for name, values in RELEASED.items():
+        assert {field: load_method(name).Config.model_fields[field].default for field in values} == values
+    assert {field: getattr(Optim(), field) for field in OPTIM} == OPTIM
+    assert (Optim().decay, Optim().final, Training().batch_size) == ("linear", 0.0, 64)
 
 
 @pytest.mark.parametrize("path", sorted(PAGES.glob("*.md")), ids=lambda path: path.stem)

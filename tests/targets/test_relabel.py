@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from tiny_text import check_rows, make_text, scored
+from tiny_text import check_rows, like_llama2, make_text, scored
 
 from heedful.errors import DataError
 from heedful.records import Comparison, Feedback, Response, Segment
@@ -16,6 +16,7 @@ from heedful.targets.relabel import (
     everything,
     threshold_or_quantile,
 )
+from heedful.text import Text
 
 INF = math.inf
 
@@ -68,6 +69,17 @@ def test_mle_sees_the_tokens_that_the_other_methods_see_of_a_scored_document():
     plain = everything(feedback, text=text)
     assert plain == marked(feedback, text, drop=1.0)
     assert plain[0].branches[0].tokens == bad_segments(feedback, text=text, threshold=0.0)[0].branches[0].tokens
+
+
+@pytest.mark.parametrize("prompt", ["", "b"])
+def test_mle_continues_a_text_as_the_other_methods_do_where_every_text_would_begin_with_a_space(prompt):
+    text = Text(like_llama2(), max_length=64)
+    feedback = [scored(("a", -1.0), ("a", 0.0), prompt=prompt)]
+    (plain,), (other,) = everything(feedback, text=text), bad_segments(feedback, text=text, threshold=0.0)
+    assert plain.branches[0].tokens == other.branches[0].tokens
+    assert "".join(text.tokenizer.convert_ids_to_tokens(plain.branches[0].tokens)) == (
+        "aa</s>" if prompt else "▁aa</s>"  # the beginning of a document is the tokenizer's own
+    )
 
 
 # Demonstrations: SFT
@@ -181,6 +193,14 @@ def test_what_is_dropped_depends_on_the_record_and_the_seed_not_on_the_order():
     assert alone == [once["7"]]
     assert len(set(once.values())) == 50  # records draw apart
     assert tokens_of(marked(MANY[7:8], text, drop=0.5, seed=1), text) != alone
+
+
+def test_the_responses_of_one_record_draw_apart():
+    text = make_text(control=True)
+    letters = tuple(Segment(letter, 0.0) for letter in "abcdefghijklmnopqrst")
+    twins = record(*[Response("abcdefghijklmnopqrst", segments=letters)] * 2, prompt="")
+    first, second = tokens_of(marked([twins], text, drop=0.5), text)
+    assert first != second
 
 
 def test_what_is_dropped_does_not_depend_on_the_order_even_where_records_have_no_id():

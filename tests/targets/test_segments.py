@@ -77,7 +77,7 @@ def test_the_score_of_a_response_is_the_mean_over_its_segments_not_its_character
 
 
 def test_a_threshold_of_zero_is_a_threshold_and_none_is_the_median():
-    feedback = [scored(("a", -3.0), ("b", -2.0), ("c", -1.0))]
+    feedback = [scored(("a", -9.0), ("b", -2.0), ("c", -1.0))]
     assert threshold_or_median(0.0, feedback) == 0.0
     assert threshold_or_median(None, feedback) == -2.0
 
