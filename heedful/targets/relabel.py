@@ -73,7 +73,7 @@ def control_tokens(
     Args:
         threshold: a segment is good from this score on (the paper's s <= t with the sign turned).
         drop: share of segments left without a token; 0 drops none, 1 all. Strict comparison, as in the released code.
-        lines: segments are lines, and the lines of a prompt get the good token.
+        lines: segments are lines, and the lines of a prompt get the good token, as does an EOS after a newline.
     Raises:
         DataError: `lines`, and a segment is not one line: at inference tokens would stand where training had none.
     """

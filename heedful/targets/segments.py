@@ -85,11 +85,12 @@ def compile_rows(
         mark: what each segment's tokens carry.
         eos: streams of the closing EOS. It carries no segment's score: in the released code EOS takes the first
             segment's, so that what precedes a bad document is punished for it.
-        line_prefix: token before each line of a prompt.
+        line_prefix: token before each line of a prompt, and before an EOS that follows a newline: generation forces it
+            after each newline, so that EOS is drawn behind it or never.
     """
     groups: list[Group] = []
     for record in feedback:
-        branches = {n: _branch(record, n, text, mark, eos) for n in _judged(record, text)}
+        branches = {n: _branch(record, n, text, mark, eos, line_prefix) for n in _judged(record, text)}
         if record.prompt == "":
             groups += [chunk for n, branch in branches.items() for chunk in text.chunks(_name(record, n), branch)]
         else:
@@ -111,7 +112,9 @@ def _name(record: Feedback, index: int) -> str:
     return record.id if len(record.responses) == 1 else f"{record.id}#{index}"
 
 
-def _branch(record: Feedback, index: int, text: Text, mark: Mark, eos: Mapping[str, float]) -> Branch:
+def _branch(
+    record: Feedback, index: int, text: Text, mark: Mark, eos: Mapping[str, float], line_prefix: int | None
+) -> Branch:
     tokens: list[int] = []
     streams: dict[str, list[float]] = {name: [] for name in eos}
     for segment in segments_of(record, index):
@@ -120,8 +123,11 @@ def _branch(record: Feedback, index: int, text: Text, mark: Mark, eos: Mapping[s
         tokens += ids
         for name in streams:
             streams[name] += [marked.streams[name]] * len(ids)
-    if not record.responses[index].truncated:
-        tokens.append(text.eos_id)
+    response = record.responses[index]
+    if not response.truncated:
+        prefix = [line_prefix] if line_prefix is not None and response.text.endswith("\n") else []
+        end = [*prefix, text.eos_id]
+        tokens += end
         for name in streams:
-            streams[name].append(eos[name])
+            streams[name] += [eos[name]] * len(end)
     return Branch(tokens, streams)

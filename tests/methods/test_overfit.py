@@ -4,6 +4,7 @@ import pytest
 import torch
 from models import tiny
 from tiny_methods import build, good_and_bad
+from tiny_text import scored
 
 from heedful.batch import collate
 from heedful.config import Training
@@ -38,9 +39,10 @@ class Asked:
     def answers(self, *, prefix=None, feedback=FEEDBACK):
         """One greedy response to each prompt, as the method generates, or behind another prefix."""
         needs = self.built.method.inference
-        prefix = needs.get("prefix", ()) if prefix is None else prefix
-        prompts = [[*self.text.encode_prompt(record.prompt), *prefix] for record in feedback]
-        settings = Sampling(max_tokens=8, temperature=0, banned=tuple(needs.get("suppress", ())))
+        prefix, line_prefix = needs.get("prefix", ()) if prefix is None else prefix, needs.get("line_prefix")
+        prompts = [[*self.text.encode_prompt(r.prompt, line_prefix=line_prefix), *prefix] for r in feedback]
+        banned = tuple(needs.get("suppress", ()))
+        settings = Sampling(max_tokens=8, temperature=0, banned=banned, line_prefix=line_prefix)
         return [drawn[0].text for drawn in generate(self.policy.lm, self.text, prompts, settings)]
 
     def probability(self, pick):
@@ -100,6 +102,12 @@ def test_conditional_gives_the_good_text_behind_the_good_token_and_the_bad_one_b
     assert model.answers() == GOOD
     assert model.answers(prefix=[model.text.good_id]) == GOOD
     assert model.answers(prefix=[model.text.bad_id]) == BAD
+
+
+def test_conditional_with_a_token_per_line_ends_where_its_text_ends():
+    lines = [scored((f"{x}\n", 0.0), (f"{x}{x}\n", 0.0), prompt=f"{x}?\n", id=x) for x in "bcdfgh"]
+    _, model = learn("conditional", lines, threshold=0.0, drop=0.0, lines=True)
+    assert model.answers(feedback=lines) == [record.responses[0].text for record in lines]
 
 
 def test_unlikelihood_learns_the_good_text_and_unlearns_the_bad():

@@ -16,7 +16,7 @@ from heedful.targets.relabel import (
     everything,
     threshold_or_quantile,
 )
-from heedful.text import Text
+from heedful.text import Text, with_line_prefix
 
 INF = math.inf
 
@@ -222,6 +222,23 @@ def test_lines_of_a_prompt_get_the_good_token():
         mask   .    .  .  .   .  .  .   1  1  1   1  1
         """,
     )
+
+
+def test_with_lines_an_end_after_a_newline_stands_behind_a_good_token_where_generation_puts_one():
+    text = make_text(control=True)
+    check_rows(
+        marked([scored(("a\n", -1), prompt="P\n"), scored(("a", -1), prompt="P\n")], text, lines=True),
+        text,
+        r"""
+        token  BOS  +  P  \n  -  a  \n  +  EOS
+        mask   .    .  .  .   1  1  1   1  1
+
+        token  BOS  +  P  \n  -  a  EOS
+        mask   .    .  .  .   1  1  1
+        """,
+    )
+    newline, end = text.encode_response("\n")
+    assert with_line_prefix([newline, end], text, text.good_id)[0][1:] == [newline, text.good_id, end]
 
 
 @pytest.mark.parametrize("segments", [[("a\nb", 0)], [("a. ", 0), ("b", 0)]])
