@@ -34,7 +34,7 @@ ALLOWED = {
     "text": "batch records",
     "objectives": "batch method",
     "targets": "batch records text",
-    "data": "batch records text",
+    "data": "batch disk records text",
     "models": "batch method",
     "decoding": "",
     "sampling": "decoding models records text",

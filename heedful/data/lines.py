@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, cast
 
+from heedful.disk import writing
 from heedful.errors import DataError
 from heedful.records import Feedback, to_json
 
@@ -288,14 +289,18 @@ def write_feedback(path: str | Path, records: Iterable[Feedback]) -> int:
 
     Returns:
         How many were written.
+
+    Raises:
+        DataError: a record that is no JSON. RunError: the disk refuses.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        count = _write_lines(partial, records, packed=path.suffix == ".gz")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with writing(path):
+        try:
+            count = _write_lines(partial, records, packed=path.suffix == ".gz")
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
     return count
 
 

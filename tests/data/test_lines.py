@@ -1,14 +1,16 @@
 """The reader of JSON lines: what it accepts, what it refuses, and where it says the fault is."""
 
+import errno
 import gzip
 import json
 
 import pytest
+from faults import Faults
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heedful.data.lines import LIMITS, Limits, parse_line, read_lines, write_feedback
-from heedful.errors import DataError
+from heedful.errors import DataError, RunError
 from heedful.records import Feedback, Response
 
 
@@ -175,4 +177,19 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     before = path.read_bytes()
     with pytest.raises(DataError, match="cannot be written as JSON"):
         write_feedback(path, [Feedback("p", ()), Feedback("q", (), metadata={"x": float("nan")})])
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(errno.ENOSPC, "no space: need more have "), (errno.EROFS, "cannot write here")]
+)
+def test_a_disk_that_refuses_is_named_and_leaves_the_old_file(tmp_path, number, words):
+    path = tmp_path / "a.jsonl"
+    write_feedback(path, [Feedback("p", ())])
+    before = path.read_bytes()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        faults = Faults(monkeypatch, at=0, refuse=number)
+        with pytest.raises(RunError, match=rf"a\.jsonl: {words}") as found:
+            write_feedback(path, [Feedback("q", ())])
+    assert faults.count and found.value.hint
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
