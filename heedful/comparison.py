@@ -3,8 +3,10 @@
 import sys
 import time
 import traceback
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from heedful.checkpoint import load_info
 from heedful.config import Strict, merge, parse, unknown
 from heedful.data.kinds import count_kinds, missing
 from heedful.disk import read_lines, write_lines
-from heedful.errors import ConfigError, HeedfulError, Stopped
+from heedful.errors import ConfigError, DataError, HeedfulError, Stopped
 from heedful.evals.summary import compare_pairs, measure, summarize
 from heedful.methods import METHODS, load_method
 from heedful.records import Feedback
@@ -28,7 +30,7 @@ Say = Callable[[Mapping[str, Any]], None]
 
 
 class Budget(Strict):
-    """What each method may spend: tokens or seconds of training, and how many labelled records it sees."""
+    """What each method may spend: tokens or seconds of training, and how many labels it sees."""
 
     tokens: int | None = Field(None, gt=0)
     seconds: float | None = Field(None, gt=0)
@@ -135,7 +137,7 @@ class _Comparison:
         return self._measure(row, reference.subject, seed, ledger)
 
     def _train(self, row: Row, name: str, seed: int) -> Row:
-        feedback = self.task.feedback(name)[: self.budget.labels]
+        feedback = _within(self.task.feedback(name), self.budget.labels)
         if lack := missing(load_method(name).FEEDBACK, count_kinds(feedback)):
             return row.model_copy(update={"status": "skipped", "error": lack})
         recipe = merge(self.task.settings(name), self.settings)
@@ -188,11 +190,30 @@ def _training_budget(budget: Budget) -> dict[str, float]:
     return given
 
 
+def _within(feedback: Sequence[Feedback], labels: int | None) -> Sequence[Feedback]:
+    """The first records, as many as have no more labels than the budget, counted as the ledger counts them.
+
+    Raises:
+        DataError: the first record has more.
+    """
+    if labels is None:
+        return feedback
+    totals = list(accumulate(map(_num_labels, feedback)))
+    if totals and totals[0] > labels:
+        raise DataError(f"found {labels}", where="--budget labels", allowed=f"{totals[0]} or more, for one record")
+    return feedback[: bisect_right(totals, labels)]
+
+
+def _num_labels(record: Feedback) -> int:
+    """One a response; of a response in scored segments, one a segment."""
+    return sum(len(response.segments) or 1 for response in record.responses)
+
+
 def _ledger(run: Run, feedback: Sequence[Feedback]) -> Ledger:
     """What a finished training cost."""
     cost = run.manifest["ledger"]
     return Ledger(
-        labels=sum(len(response.segments) or 1 for record in feedback for response in record.responses),
+        labels=sum(map(_num_labels, feedback)),
         train_tokens=cost["train_tokens"],
         flops=cost["flops"],
         seconds=cost["seconds"],

@@ -142,3 +142,16 @@ def test_a_budget_is_read_by_name():
 def test_a_budget_that_is_no_number_above_0_is_refused(part):
     with pytest.raises(ConfigError, match="a number above 0"):
         read_budget([part])
+
+
+def test_a_budget_of_labels_is_counted_as_the_ledger_counts_them(heedful, wide_model, own):
+    arguments = ["compare", own, "-m", wide_model, "--methods", "sft", "--budget", "labels=11", *SMALL, "--json"]
+    assert heedful(*arguments).json["rows"][1]["ledger"]["labels"] == 10  # two a record
+    found = heedful(*arguments, "--budget", "labels=1", "-o", "none", code=1).json["rows"][1]
+    assert found["error"].endswith("--budget labels: found 1: expected 2 or more, for one record")
+
+
+def test_a_budget_of_seconds_ends_in_time(heedful, wide_model, own):
+    options = ["--budget", "seconds=0.5", *SMALL[2:], "--json"]
+    (row,) = heedful("compare", own, "-m", wide_model, "--methods", "sft", *options).json["rows"][1:]
+    assert row["status"] == "done" and 0.5 <= row["ledger"]["seconds"] < 5
