@@ -224,10 +224,11 @@ def _ledger(run: Run, feedback: Sequence[Feedback]) -> Ledger:
 def metrics_of(task: Task, found: Evaluation) -> dict[str, Metric]:
     """What was measured of one subject, by metric, with intervals over prompts."""
     metrics = {}
+    groups = {id: row["group"] for id, row in found.per_prompt.items() if "group" in row}
     for name, kind in task.metrics.items():
         values = {id: row[name] for id, row in found.per_prompt.items() if row.get(name) is not None}
         if values:
-            metrics[name] = measure(values, unit=kind.unit, direction=kind.direction)
+            metrics[name] = measure(values, unit=kind.unit, direction=kind.direction, groups=groups)
         elif name in found.totals:
             metrics[name] = Metric(value=found.totals[name], unit=kind.unit, direction=kind.direction)
     return metrics

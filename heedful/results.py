@@ -12,7 +12,8 @@ The folder of a comparison, which the report reads (every part but results.json 
 
     <name> is `row_name(method, variant, seed)`: dpo-s0, ppo-ptx-s1.
     eval:     {"id": "p17", "seed": 0, "gold": -0.25, "bits_per_byte_clean": [812.5, 410], ...}
-              a metric is a number, or [numerator, denominator] for a rate; null where it does not exist
+              a metric is a number, or [numerator, denominator] for a rate; null where it does not exist; prompts that
+              are not independent share a "group", and intervals draw groups whole
     samples:  {"prompt_id": "p17", "prompt": "...", "response": "...", "gold": -0.25, "truncated": true, ...}
     metrics:  {"step": 10, "tokens": 81920, "loss": 2.31, ...} and {"step": 100, "tokens": ..., "eval_gold": ...}
 

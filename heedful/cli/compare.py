@@ -14,7 +14,7 @@ FAILED = 1  # exit code where a row failed; the table stands all the same
 
 
 def compare(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="pep8, or a feedback file of your own.")],
+    task: Annotated[str, typer.Argument(metavar="TASK", help="pep8, phf-pep8, or a feedback file of your own.")],
     model: Model = None,
     methods: Annotated[
         str | None, typer.Option("--methods", metavar="A,B", help="Only these. [all that can learn from it]")
@@ -43,7 +43,8 @@ def compare(
     """Train all methods at one budget, and show who won.
 
     All are measured against the untouched base; everything is in one page, report.html. TASK is `pep8`, which needs no
-    download, or a feedback file: its prompts are split, and every method that it can feed is trained.
+    download; `phf-pep8`, an hour of pretraining with human preferences from random weights; or a feedback file: its
+    prompts are split, and every method that it can feed is trained.
     """
     from heedful import build_report
     from heedful import compare as run_comparison

@@ -9,6 +9,9 @@ and a resample r weighs each seed and each prompt by how often it was drawn, wit
 
     m_r = sum_{s,p} u_rs v_rp x_sp / sum_{s,p} u_rs v_rp y_sp
 
+Prompts that are not independent (functions of one file) are first added up to one value of their group, by
+`pooled`: p then runs over groups, and a resample draws groups whole.
+
 u counts S draws of the S seeds, v counts P draws of the P prompts. All seeds answer the same prompts, so one
 draw of prompts serves all seeds (the "pigeonhole" bootstrap, Owen 2007, arXiv:0712.1111), and it serves both
 methods of a difference, which is what pairs them. With one seed only the prompts are drawn. The interval is
@@ -103,6 +106,20 @@ def paired_difference(
         return _rate(xa, ya, seeds, prompts) - _rate(xb, yb, seeds, prompts)
 
     return _interval(difference, xa.shape, resamples, level, seed)
+
+
+def pooled(values: Values, groups: Mapping[str, str]) -> dict[Key, Value]:
+    """One value per seed and group: the sums of numerators and of denominators, which leave every mean as it was.
+
+    Args:
+        groups: prompt id -> group; a prompt without one is a group of its own.
+    """
+    sums: dict[Key, tuple[float, float]] = {}
+    for key, value in values.items():
+        place = key[0], groups.get(key[1], key[1])
+        (above, below), (more, units) = sums.get(place, (0.0, 0.0)), _pair(value, key)
+        sums[place] = above + more, below + units
+    return dict(sums)
 
 
 def win_rate(

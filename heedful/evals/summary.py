@@ -1,6 +1,7 @@
 """From the rows of a comparison to what it claims: each metric over seeds, its difference to the base, who beat whom.
 
-Values per prompt come from each row's file (see heedful/results.py for its shape). A metric without values
+Values per prompt come from each row's file (see heedful/results.py for its shape), and so does the group that a prompt
+is drawn with. A metric without values
 per prompt is one value per seed: its interval is over seeds, or the row's own where there is one seed.
 """
 
@@ -12,7 +13,16 @@ from typing import Any, Literal
 
 from heedful.disk import read_lines
 from heedful.errors import DataError, RunError
-from heedful.evals.stats import RESAMPLES, Interval, Value, holm, mean_interval, paired_difference, win_rate
+from heedful.evals.stats import (
+    RESAMPLES,
+    Interval,
+    Value,
+    holm,
+    mean_interval,
+    paired_difference,
+    pooled,
+    win_rate,
+)
 from heedful.results import Difference, Metric, Pair, Results, Row, Summary, label, methods_of
 
 BASE = ("base", "")
@@ -31,10 +41,11 @@ def measure(
     direction: Literal["higher", "lower", "none"] = "none",
     resamples: int = RESAMPLES,
     seed: int = 0,
+    groups: Mapping[str, str] | None = None,
 ) -> Metric:
-    """A row's metric from its values by prompt id, with the interval over prompts."""
+    """A row's metric from its values by prompt id, with the interval over prompts, or over groups of them."""
     table = {(0, prompt): value for prompt, value in values.items()}
-    found = mean_interval(table, resamples=resamples, seed=seed)
+    found = mean_interval(pooled(table, groups or {}), resamples=resamples, seed=seed)
     return Metric(value=found.mean, low=found.low, high=found.high, n=len(table), unit=unit, direction=direction)
 
 
@@ -69,8 +80,11 @@ class _Evidence:
         self.rows = [row for row in rows if row.is_measured]
         self.problems: list[str] = []
         self.tables: dict[tuple[Method, str], Table] = {}
+        self.groups: dict[str, str] = {}
         for row in self.rows:
-            for metric, table in self._columns(row, self._lines(row, folder)).items():
+            lines = self._lines(row, folder)
+            self.groups |= {str(line["id"]): str(line["group"]) for line in lines if "group" in line}
+            for metric, table in self._columns(row, lines).items():
                 self.tables.setdefault(((row.method, row.variant), metric), {}).update(table)
 
     def table(self, method: Method, metric: str) -> Table:
@@ -88,7 +102,7 @@ class _Evidence:
         if not table:
             return None
         try:
-            found = mean_interval(table)
+            found = mean_interval(pooled(table, self.groups))
         except DataError as error:
             self.problems.append(f"{label(*method)}, {metric}: {error}")
             return None
@@ -102,7 +116,7 @@ class _Evidence:
             mean=found.mean,
             low=found.low,
             high=found.high,
-            n=found.n,
+            n=len(table) if found.over == "prompts" and len(table) > 1 else found.n,
             over=found.over,
             difference_to_base=None if method == BASE else self._difference(method, metric, found),
         )
@@ -126,7 +140,8 @@ class _Evidence:
         if not (mine and base):
             mine, base = self.by_seed(method, metric), self.by_seed(BASE, metric)
         try:
-            apart = paired_difference(mine, _spread(base, mine))
+            base = _spread(base, mine)
+            apart = paired_difference(pooled(mine, self.groups), pooled(base, self.groups))
         except DataError as error:
             self.problems.append(f"{label(*method)} against base, {metric}: {error}")
             return None

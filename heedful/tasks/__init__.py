@@ -55,7 +55,7 @@ class Evaluation:
     """What was measured of one subject with one seed.
 
     Attributes:
-        per_prompt: values by prompt or document id.
+        per_prompt: values by prompt or document id; "group" names what prompts share that are not independent.
         totals: metrics that are one number for all prompts (guards over all responses).
         degenerate: why the row must not be ranked, or nothing.
         ledger: sampled_tokens and scorer_calls.

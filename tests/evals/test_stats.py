@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from heedful.errors import DataError
-from heedful.evals.stats import holm, mean_interval, paired_difference, wilson, win_rate
+from heedful.evals.stats import holm, mean_interval, paired_difference, pooled, wilson, win_rate
 
 
 def one_seed(*numbers):
@@ -202,3 +202,23 @@ def test_holm_never_exceeds_one_and_bears_an_empty_family():
 def test_holm_refuses_what_is_no_probability():
     with pytest.raises(DataError, match="p-values"):
         holm([0.1, float("nan")])
+
+
+# Groups
+
+
+def test_copies_of_a_prompt_in_its_group_leave_the_interval_as_it_was():
+    alone = {(0, f"g{i}"): value for i, value in enumerate([0.1, 0.4, -0.2, 0.9, 0.3])}
+    copies = {(0, f"{group}/{j}"): value for (_, group), value in alone.items() for j in range(4)}
+    groups = {prompt: prompt.partition("/")[0] for _, prompt in copies}
+    ours, theirs = mean_interval(pooled(copies, groups)), mean_interval(alone)
+    assert (ours.mean, ours.low, ours.high) == pytest.approx((theirs.mean, theirs.low, theirs.high))
+    assert mean_interval(copies).high < ours.high  # as independent prompts they would look surer
+
+
+def test_pooling_keeps_every_mean_of_numbers_and_rates():
+    numbers = {(0, "a1"): 1.0, (0, "a2"): 2.0, (0, "b"): 6.0}
+    assert pooled(numbers, {"a1": "a", "a2": "a"}) == {(0, "a"): (3.0, 2.0), (0, "b"): (6.0, 1.0)}
+    assert mean_interval(pooled(numbers, {"a1": "a", "a2": "a"})).mean == 3.0
+    rates = {(s, p): (x, 10.0) for s in (0, 1) for p, x in (("a1", 1.0), ("a2", 3.0))}
+    assert pooled(rates, {"a1": "a", "a2": "a"}) == {(0, "a"): (4.0, 20.0), (1, "a"): (4.0, 20.0)}

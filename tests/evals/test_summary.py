@@ -8,10 +8,11 @@ from heedful.evals.summary import compare_pairs, measure, summarize
 from heedful.results import Metric, Results, Row
 
 
-def write_row(folder, method, values, *, seed=0, direction="higher", **fields):
+def write_row(folder, method, values, *, seed=0, direction="higher", groups=None, **fields):
     """A row whose metric `gold` has these values per prompt, in a file."""
     name = f"{method}-s{seed}.jsonl"
     lines = [{"id": f"p{i}", "seed": seed, "gold": value} for i, value in enumerate(values)]
+    lines = [line | ({"group": groups[i]} if groups else {}) for i, line in enumerate(lines)]
     (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
     gold = measure({f"p{i}": value for i, value in enumerate(values) if value is not None}, direction=direction)
     return Row(method=method, tier=fields.pop("tier", 1), seed=seed, metrics={"gold": gold}, per_prompt=name, **fields)
@@ -34,6 +35,18 @@ def test_the_difference_to_the_base_is_paired_by_prompt(tmp_path):
     assert (difference.mean, difference.low, difference.high) == pytest.approx((0.2, 0.2, 0.2))
     assert of(found, "base").difference_to_base is None
     assert (of(found, "sft").n, of(found, "sft").over) == (3, "prompts")
+
+
+def test_prompts_of_one_group_are_drawn_together(tmp_path):
+    def interval(groups):
+        base = write_row(tmp_path, "base", [0.0] * 8, tier=None, groups=groups)
+        sft = write_row(tmp_path, "sft", [1.0] * 4 + [0.0] * 4, groups=groups)
+        found = of(summarize(compare(base, sft), tmp_path)[0], "sft")
+        assert (found.mean, found.n) == (0.5, 8)
+        return found.low, found.high, found.difference_to_base.low
+
+    assert interval(None)[0] > 0  # eight prompts
+    assert interval("aaaabbbb") == (0.0, 1.0, 0.0)  # two files, one all good and one all bad
 
 
 def test_several_seeds_are_compared_with_the_base_measured_once(tmp_path):

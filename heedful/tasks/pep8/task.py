@@ -71,7 +71,9 @@ class PEP8:
         num_prompts: int | None = None,
     ):
         self.split, self.base, self.start, self.conditional_base = split, base, base, conditional_base
-        self.prompts = [row for row in read("prompts") if row["split"] == split][:num_prompts]
+        prompts = [row for row in read("prompts") if row["split"] == split]
+        prompts.sort(key=lambda row: number_in_file(row["id"]))  # so that the first are of as many files as can be
+        self.prompts = prompts[:num_prompts]
         self.documents = read("heldout")
 
     # What methods learn from
@@ -165,7 +167,7 @@ class PEP8:
         found = Evaluation()
         for row, several, cut, scores, sample in zip(self.prompts, drawn, texts, golds, chosen):
             index = several.index(sample)
-            found.per_prompt[row["id"]] = {"gold": scores[index]}
+            found.per_prompt[row["id"]] = {"gold": scores[index], "group": file_of(row["id"])}
             found.samples.append(
                 {"prompt_id": row["id"], "prompt": row["prompt"], "response": cut[index], "gold": scores[index]}
             )
@@ -233,6 +235,16 @@ def gold_scores(prompts: Sequence[Mapping[str, Any]], texts: Sequence[Sequence[s
     items = [Item(row["prompt"], text, id=row["id"]) for row, several in zip(prompts, texts) for text in several]
     scores = iter(score_all(PEP8Lines(), items))
     return [[next(scores).value for _ in several] for several in texts]
+
+
+def file_of(prompt_id: str) -> str:
+    """The source file of a prompt: `json/decoder.py` of `json/decoder.py:2`."""
+    return prompt_id.rpartition(":")[0]
+
+
+def number_in_file(prompt_id: str) -> int:
+    """Which of its file's prompts it is, 2 of `json/decoder.py:2`."""
+    return int(prompt_id.rpartition(":")[2])
 
 
 def line_scored(row: Mapping[str, Any]) -> Feedback:

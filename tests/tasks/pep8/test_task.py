@@ -60,6 +60,16 @@ def test_no_file_gives_prompts_to_two_splits():
     assert not files["selection"] & files["feedback"]
 
 
+def test_the_first_prompts_are_of_as_many_files(task):
+    files = [pep8.file_of(row["id"]) for row in PEP8().prompts]
+    assert len(set(files[:60])) == 60
+
+
+def test_prompts_of_a_file_are_a_group(task, base_evaluation):
+    for row in task.prompts:
+        assert base_evaluation.per_prompt[row["id"]]["group"] == pep8.file_of(row["id"])
+
+
 def test_the_lines_of_a_scored_document_join_to_its_text_and_a_clean_line_scores_zero():
     row = read("corpus")[0]
     (response,) = line_scored(row).responses
