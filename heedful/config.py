@@ -21,6 +21,7 @@ KINDS = {  # of values in a JSON schema, in words
     "null": "null",
     "object": "a group of settings",
 }
+YAML_HINT = "a setting a line, `name: value`, and those of a group indented below its name"
 BOUNDS = {"exclusiveMinimum": "above", "minimum": "from", "exclusiveMaximum": "to below", "maximum": "to"}
 
 
@@ -124,7 +125,8 @@ def _refusal(model: type[BaseModel], fault: Mapping[str, Any], where: str) -> Co
     if own and "properties" in schema:
         return ConfigError(own, where=place)
     hint = _nearest(found, schema["enum"]) if "enum" in schema and isinstance(found, str) else ""
-    return ConfigError(what, where=place, allowed=own or _words(schema) or fault["msg"], hint=hint or _default(schema))
+    hint = hint or _default(schema) or _default(_schema(model, loc[:-1]))  # the latter for an item of a list
+    return ConfigError(what, where=place, allowed=own or _words(schema) or fault["msg"], hint=hint)
 
 
 def _schema(model: type[BaseModel], loc: Sequence[str | int]) -> dict[str, Any]:
@@ -177,9 +179,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise ConfigError(f"not valid YAML: {error.problem}", where=where) from error
+        raise ConfigError(f"not valid YAML: {error.problem}", where=where, hint=YAML_HINT) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"not valid YAML: {error}", where=str(path)) from error
+        raise ConfigError(f"not valid YAML: {error}", where=str(path), hint=YAML_HINT) from error
     if not isinstance(values, dict):
         found = "nothing" if values is None else describe(values)
         raise ConfigError(f"found {found}", where=str(path), allowed="settings by name, such as `batch_size: 8`")
@@ -204,7 +206,7 @@ def override(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str,
             target[last] = _scalar(text)
         except yaml.YAMLError as error:
             found = f"cannot read the value of {assignment!r}: not YAML"
-            raise ConfigError(found, where="--set", allowed="such as 3, 1e-5, true, a word") from error
+            raise ConfigError(found, where="--set", allowed="a value such as 3, 1e-5, true or a word") from error
     return result
 
 
