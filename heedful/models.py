@@ -36,8 +36,10 @@ class ScalarHead(nn.Module):
             nn.init.zeros_(self.linear.bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """[M, H] -> [M]."""
-        value = self.linear(hidden.detach() if self.head.detach else hidden).squeeze(-1)
+        """[M, H] -> [M], in the precision of its weights: bf16 has steps of 0.002 near a value of -0.45."""
+        hidden = hidden.detach() if self.head.detach else hidden
+        with torch.autocast(hidden.device.type, enabled=False):
+            value = self.linear(hidden.to(self.linear.weight.dtype)).squeeze(-1)
         return -torch.sigmoid(value) if self.head.squash == "negative_sigmoid" else value
 
 

@@ -66,6 +66,11 @@ class Response:
     flags: tuple[str, ...] = ()
     author: str | None = None
 
+    @property
+    def pieces(self) -> tuple[str, ...]:
+        """What is tokenised apart: the texts of its segments, or the whole."""
+        return tuple(segment.text for segment in self.segments) or (self.text,)
+
 
 @dataclass(frozen=True)
 class Comparison:

@@ -103,9 +103,14 @@ class Text:
         ids = (self.encode(line, continues=number > 0) for number, line in enumerate(lines))
         return [self.bos_id, *chain.from_iterable([line_prefix, *line] for line in ids)]
 
-    def encode_response(self, text: str, *, finished: bool = True) -> list[int]:
-        """Ids of a response to a prompt; it ends in exactly one EOS if it is finished."""
-        return [*self.encode(text, continues=True), *([self.eos_id] if finished else [])]
+    def encode_response(self, *pieces: str, finished: bool = True, continues: bool = True) -> list[int]:
+        """Ids of a response in pieces that are tokenised apart; it ends in exactly one EOS if it is finished.
+
+        Args:
+            continues: it answers a prompt; a document begins.
+        """
+        ids = [id for n, piece in enumerate(pieces) for id in self.encode(piece, continues=continues or n > 0)]
+        return [*ids, *([self.eos_id] if finished else [])]
 
     def fit(self, id: str, prompt: Sequence[int], branches: Iterable[Branch]) -> Group | None:
         """A group within `max_length`, or None, counted in `drops`, where no token of a response is left.

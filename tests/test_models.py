@@ -129,6 +129,15 @@ def test_the_released_value_head_starts_at_minus_a_half():
     assert policy(batch).value[batch.predicted].tolist() == pytest.approx([-0.5] * int(batch.predicted.sum()))
 
 
+def test_a_value_is_not_rounded_by_autocast():
+    policy = Policy(tiny("llama"), {"value": Head(detach=True)})
+    torch.nn.init.constant_(policy.heads["value"].linear.bias, -0.4503)
+    batch = collate(GROUPS, tree=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        value = policy(batch).value[batch.predicted]
+    assert value.tolist() == pytest.approx([-0.4503] * len(value), abs=1e-6)
+
+
 def test_new_embeddings_start_near_the_mean_of_the_old():
     lm = tiny("llama", tie_word_embeddings=False)
     mean = lm.get_input_embeddings().weight.mean(0)

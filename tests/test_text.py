@@ -64,6 +64,12 @@ def test_a_response_ends_in_exactly_one_eos_if_it_is_finished(written):
     assert text.encode_response(written, finished=False) == text.encode_response(written)[:-1]
 
 
+def test_pieces_of_a_response_are_tokenised_apart():
+    text = make_text(merges=[("a", "b")])
+    whole, pieces = (text.encode_response(*parts, finished=False) for parts in (["abcd"], ["a", "bcd"]))
+    assert pieces == text.encode("a", continues=True) + text.encode("bcd", continues=True) != whole
+
+
 def test_a_response_that_spells_eos_ends_in_one_all_the_same():
     text = make_text()
     assert text.encode_response("a" + EOS).count(text.eos_id) == 1

@@ -261,7 +261,7 @@ def _example(file: Sequence[Feedback], text: Any) -> Report:
     response = record.responses[0]
     try:
         before = text.encode_prompt(record.prompt)
-        after = text.encode_response(response.text, finished=not response.truncated)
+        after = text.encode_response(*response.pieces, finished=not response.truncated)
     except HeedfulError as error:
         return {"id": record.id, "error": str(error)}
     return {

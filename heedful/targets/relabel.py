@@ -96,7 +96,7 @@ def _require_lines(feedback: Sequence[Feedback]) -> None:
     for record in feedback:
         for index in range(len(record.responses)):
             *before, last = segments_of(record, index) or [Segment("", 0.0)]
-            is_line = [segment.text[-1] in "\r\n" for segment in before]
+            is_line = [segment.text.endswith("\n") for segment in before]  # as generation reads lines, no lone \r
             if not all(is_line) or any("\n" in segment.text[:-1] for segment in (*before, last)):
                 raise DataError(
                     "a scored segment is not one line, but method.lines puts a token before each line",
@@ -160,7 +160,5 @@ def _filtered(record: Feedback, bound: float) -> Feedback:
 
 def _response(text: Text, response: Response, *, is_answer: bool) -> Branch:
     """All of a response is trained. Segments are tokenised apart, so that every method sees the same tokens."""
-    pieces = [segment.text for segment in response.segments] or [response.text]
-    tokens = [id for n, piece in enumerate(pieces) for id in text.encode(piece, continues=is_answer or n > 0)]
-    tokens += [] if response.truncated else [text.eos_id]
+    tokens = text.encode_response(*response.pieces, finished=not response.truncated, continues=is_answer)
     return Branch(tokens, {"mask": [1.0] * len(tokens)})

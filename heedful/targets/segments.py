@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from heedful.batch import Branch, Group
+from heedful.errors import DataError
 from heedful.records import Feedback, Segment, judged_pairs, score_of
 from heedful.text import Text, require_groups
 
@@ -65,7 +66,10 @@ def threshold_or_median(threshold: float | None, feedback: Sequence[Feedback]) -
     """The threshold given, 0 included; the median segment score where none is."""
     if threshold is not None:
         return threshold
-    return float(np.median([segment.score for segment in all_segments(feedback)]))
+    scores = [segment.score for segment in all_segments(feedback)]
+    if not scores:
+        raise DataError("no response has a score to take the median of", hint="see `heedful data inspect`")
+    return float(np.median(scores))
 
 
 def compile_rows(

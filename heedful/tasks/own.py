@@ -160,7 +160,7 @@ class OwnFile:
         for n, record in enumerate(self.held_out):
             prompt = _encode(text, record, subject)
             for index, response in enumerate(record.responses):
-                ids = text.encode_response(response.text, finished=not response.truncated)
+                ids = text.encode_response(*response.pieces, finished=not response.truncated)
                 tokens, own = with_line_prefix(ids, text, subject.line_prefix)
                 if len(prompt) + len(tokens) <= text.max_length:
                     groups[n, index] = Group(record.id, prompt, (Branch(tokens, {"mask": own}),))

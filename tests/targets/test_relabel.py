@@ -241,7 +241,7 @@ def test_with_lines_an_end_after_a_newline_stands_behind_a_good_token_where_gene
     assert with_line_prefix([newline, end], text, text.good_id)[0][1:] == [newline, text.good_id, end]
 
 
-@pytest.mark.parametrize("segments", [[("a\nb", 0)], [("a. ", 0), ("b", 0)]])
+@pytest.mark.parametrize("segments", [[("a\nb", 0)], [("a. ", 0), ("b", 0)], [("a\r", 0), ("b", 0)]])
 def test_a_token_per_line_wants_segments_that_are_lines(segments):
     with pytest.raises(DataError, match=r"record a: a scored segment is not one line.*method\.lines"):
         marked([scored(*segments)], make_text(control=True), lines=True)

@@ -80,6 +80,8 @@ def test_a_threshold_of_zero_is_a_threshold_and_none_is_the_median():
     feedback = [scored(("a", -9.0), ("b", -2.0), ("c", -1.0))]
     assert threshold_or_median(0.0, feedback) == 0.0
     assert threshold_or_median(None, feedback) == -2.0
+    with pytest.raises(DataError, match="no response has a score"):
+        threshold_or_median(None, [record(Response("x"))])
 
 
 def test_segments_join_to_their_document():
