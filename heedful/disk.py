@@ -344,9 +344,15 @@ def _whole_lines(path: Path) -> int:
 def replace_folder(temp: Path, target: Path) -> None:
     """Put a finished folder in the target's place and remove what was there.
 
+    Its files are readable by whoever may read the folder; safetensors writes its own for their owner only.
     Linux and macOS exchange the two names in one call. Elsewhere an old target steps aside first; if the process
     dies in between, `sweep` puts it back.
     """
+    mode = temp.stat().st_mode & 0o666
+    for path in temp.rglob("*"):
+        if path.is_file():
+            with contextlib.suppress(PermissionError):  # a filesystem without modes
+                path.chmod(mode)
     if not target.exists():
         temp.replace(target)
     elif not _exchange(temp, target):

@@ -100,7 +100,8 @@ def learnable(name: str, feedback: Sequence[Feedback]) -> list[Feedback]:
         methods = {other: load_method(other).FEEDBACK for other in METHODS}
         able = [other for other, kinds in methods.items() if not missing(kinds, count_kinds(feedback))]
         hint = f"this feedback can feed {', '.join(able)}" if able else "see `heedful data inspect`"
-        raise DataError(f"{name} cannot learn from this feedback: {lack}", hint=hint)
+        where = str(feedback.path) if isinstance(feedback, FeedbackFile) else ""
+        raise DataError(f"{name} cannot learn from this feedback: {lack}", where=where, hint=hint)
     return usable(feedback, needs)
 
 

@@ -230,6 +230,16 @@ def test_a_replaced_folder_leaves_no_trace_of_the_old_one(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+def test_a_replaced_folder_is_readable_by_whoever_may_read_it(tmp_path):
+    temp = disk.temp_path(tmp_path / "model")
+    (temp / "part").mkdir(parents=True)
+    temp.chmod(0o750)
+    (temp / "part" / "a").write_text("one")
+    (temp / "part" / "a").chmod(0o600)  # as safetensors does
+    disk.replace_folder(temp, tmp_path / "model")
+    assert (tmp_path / "model" / "part" / "a").stat().st_mode & 0o777 == 0o640
+
+
 def test_sweeping_spares_the_living_and_other_machines(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()

@@ -185,6 +185,12 @@ class OwnFile:
         room = text.max_length - RESPONSE_TOKENS * (1 if subject.line_prefix is None else 2) - 1
         asked = [(n, record, _encode(text, record, subject)) for n, record in enumerate(self.held_out)]
         asked = [entry for entry in asked if len(entry[2]) <= room][: None if self.judge else NUM_SAMPLES]
+        if not asked and self.judge:
+            raise DataError(
+                f"no held-out prompt leaves room for an answer of {RESPONSE_TOKENS} tokens, so there is none to judge",
+                where=f"a context of {text.max_length} tokens",
+                hint="take a model with a longer context",
+            )
         if not asked:
             return
         settings = Sampling(
