@@ -20,7 +20,8 @@ from heedful.method import Head, Outputs
 
 log = logging.getLogger(__name__)
 
-CHUNK_ELEMENTS = 2**25  # logits held at once: 128 MB in fp32
+CHUNK_ELEMENTS = {"cpu": 2**21}  # logits held at once: 8 MB in fp32, which stay in a processor's cache
+LARGE_CHUNK = 2**25  # elsewhere: 128 MB
 PROBE_TOLERANCE = 1e-3  # nats; above it the model reads plain rows only
 
 
@@ -106,7 +107,8 @@ class Policy(nn.Module):
 
     def _logp(self, hidden: Tensor, inverse: Tensor, labels: Tensor) -> Tensor:
         """[M] log-probability of `labels`, each predicted by row `inverse` of `hidden` [U, H]."""
-        size = max(1, CHUNK_ELEMENTS // self.lm.get_output_embeddings().weight.shape[0])
+        elements = CHUNK_ELEMENTS.get(hidden.device.type, LARGE_CHUNK)
+        size = max(1, elements // self.lm.get_output_embeddings().weight.shape[0])
         if len(hidden) <= size:
             return _label_logp(self.logits(hidden), inverse, labels)
         order = inverse.argsort(stable=True)

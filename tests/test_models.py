@@ -81,7 +81,7 @@ def test_chunks_of_the_head_change_no_number(monkeypatch):
     policy = Policy(tiny("gpt2").double())
     results = []
     for elements in (2**25, 112 * 5):  # everything at once; five positions at a time
-        monkeypatch.setattr(models, "CHUNK_ELEMENTS", elements)
+        monkeypatch.setattr(models, "CHUNK_ELEMENTS", {"cpu": elements})
         policy.zero_grad()
         logp = sums(policy, tree=True)
         logp.sum().backward()
