@@ -130,12 +130,16 @@ def win_rate(
     resamples: int = RESAMPLES,
     level: float = LEVEL,
     seed: int = 0,
+    groups: Mapping[str, str] | None = None,
 ) -> WinRate:
     """Win, tie and loss shares of `a` against `b`, per prompt and seed; equal values tie.
 
-    The interval never leaves [0, 1] and never has zero width: with one seed it is Wilson's over prompts
-    (conservative with ties, whose variance is below the binomial one), with several the bootstrap's, or
-    Wilson's over prompts where every resample agrees (a 20 to 0 sweep is no proof of 100%).
+    The interval never leaves [0, 1] and never has zero width: with one seed and independent prompts it is Wilson's
+    (conservative with ties, whose variance is below the binomial one), with groups or several seeds the bootstrap's, or
+    Wilson's over groups where every resample agrees (a 20 to 0 sweep is no proof of 100%).
+
+    Args:
+        groups: prompt id -> group, as in `pooled`.
     """
     keys = _common_keys(a, b)
     (xa, ya), (xb, yb) = _grids(a, keys), _grids(b, keys)
@@ -143,10 +147,12 @@ def win_rate(
         raise DataError("a rate with denominator 0 cannot win or lose", allowed="denominators above 0")
     sign = np.sign(xa / ya - xb / yb) * (1 if higher_is_better else -1)
     wins = {key: 0.5 + 0.5 * sign[at] for at, key in zip(np.ndindex(sign.shape), _flat(keys))}
-    interval = mean_interval(wins, resamples=resamples, level=level, seed=seed)
-    low, high = interval.low, interval.high
-    if len(keys[0]) == 1 or low is None or high is None or low == high:
-        low, high = wilson(interval.mean, len(keys[1]), level=level)
+    drawn = pooled(wins, groups or {})
+    interval = mean_interval(drawn, resamples=resamples, level=level, seed=seed)
+    low, high, num_groups = interval.low, interval.high, len({prompt for _, prompt in drawn})
+    is_plain = len(keys[0]) == 1 and num_groups == len(keys[1])
+    if is_plain or low is None or high is None or low == high:
+        low, high = wilson(interval.mean, num_groups, level=level)
     win, tie, loss = (float((sign == outcome).mean()) for outcome in (1, 0, -1))
     return WinRate(win, tie, loss, low, high, sign.size)
 

@@ -126,7 +126,7 @@ class _Evidence:
         a, b = self.table(one, metric), self.table(other, metric)
         a, b = (_spread(a, b) if one == BASE else a), (_spread(b, a) if other == BASE else b)
         try:
-            won = win_rate(a, b, higher_is_better=higher_is_better)
+            won = win_rate(a, b, higher_is_better=higher_is_better, groups=self.groups)
         except DataError as error:
             self.problems.append(f"{label(*one)} against {label(*other)}, {metric}: {error}")
             return None

@@ -58,7 +58,7 @@ class Evaluation:
         per_prompt: values by prompt or document id; "group" names what prompts share that are not independent.
         totals: metrics that are one number for all prompts (guards over all responses).
         degenerate: why the row must not be ranked, or nothing.
-        ledger: sampled_tokens and scorer_calls.
+        ledger: sampled_tokens and scorer_calls, where answering takes more than one sample a prompt.
     """
 
     per_prompt: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -74,6 +74,7 @@ class Task(Protocol):
     name: str
     base: str | Path  # the model that rows are measured against
     start: str | Path  # the model that methods are trained from
+    split: str  # the prompts that answers are measured on: "test", or "selection" to choose settings by
 
     @property
     def metrics(self) -> Mapping[str, MetricKind]:

@@ -222,3 +222,18 @@ def test_pooling_keeps_every_mean_of_numbers_and_rates():
     assert mean_interval(pooled(numbers, {"a1": "a", "a2": "a"})).mean == 3.0
     rates = {(s, p): (x, 10.0) for s in (0, 1) for p, x in (("a1", 1.0), ("a2", 3.0))}
     assert pooled(rates, {"a1": "a", "a2": "a"}) == {(0, "a"): (4.0, 20.0), (1, "a"): (4.0, 20.0)}
+
+
+def test_wins_within_a_group_count_as_the_group():
+    files = {(0, f"f{i}/{j}"): 1.0 if i < 4 else -1.0 for i in range(8) for j in range(8)}  # won in half of the files
+    zeros = dict.fromkeys(files, 0.0)
+    groups = {prompt: prompt.partition("/")[0] for _, prompt in files}
+    alone, together = win_rate(files, zeros), win_rate(files, zeros, groups=groups)
+    assert (alone.win, together.win, together.n) == (0.5, 0.5, 64)
+    assert together.high - together.low > 2 * (alone.high - alone.low)
+
+
+def test_a_sweep_of_groups_is_no_proof():
+    ones = {(0, f"f{i}/{j}"): 1.0 for i in range(3) for j in range(50)}
+    groups = {prompt: prompt.partition("/")[0] for _, prompt in ones}
+    assert win_rate(ones, dict.fromkeys(ones, 0.0), groups=groups).low == pytest.approx(wilson(1.0, 3)[0])

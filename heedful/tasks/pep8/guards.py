@@ -258,10 +258,10 @@ def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class ShapeDistance:
-    """How far a method's trees are from real ones, and the standard deviation over bootstrapped responses."""
+    """How far a method's trees are from real ones, and how far they were in each bootstrap resample."""
 
     value: float
-    deviation: float
+    resampled: np.ndarray
 
 
 def shape_distance(
@@ -270,7 +270,8 @@ def shape_distance(
     """Divergence of all responses' bigrams together from those of real code.
 
     Args:
-        responses: one Counter per response, from `bigrams`; the bootstrap draws responses with replacement.
+        responses: one Counter per file of prompts, the sum of `bigrams` of its responses; the bootstrap draws them with
+            replacement, and two methods' counters of the same files alike.
         real: the sum of the Counters of real continuations of prompts like these.
     """
     kinds = sorted(set(real).union(*responses))
@@ -278,13 +279,17 @@ def shape_distance(
     target = np.array([[real[kind] for kind in kinds]], dtype=float)
     value = float(jensen_shannon(counts.sum(axis=0, keepdims=True), target)[0])
     if len(responses) < 2:
-        return ShapeDistance(value, 0.0)
+        return ShapeDistance(value, np.full(resamples, value))
     draws = np.random.default_rng(seed).multinomial(
         len(responses), [1 / len(responses)] * len(responses), size=resamples
     )
-    return ShapeDistance(value, float(jensen_shannon(draws @ counts, target).std(ddof=1)))
+    return ShapeDistance(value, jensen_shannon(draws @ counts, target))
 
 
 def is_degenerate(method: ShapeDistance, base: ShapeDistance) -> bool:
-    """Farther from real code than the base by more than three of the base's bootstrap deviations."""
-    return method.value > base.value + DEVIATIONS * base.deviation
+    """Farther from real code than the base by more than three bootstrap deviations of the difference.
+
+    Of the difference, not of the base: both are samples. The draws are paired by file.
+    """
+    deviation = float((method.resampled - base.resampled).std(ddof=1))
+    return method.value - base.value > DEVIATIONS * deviation

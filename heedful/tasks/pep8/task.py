@@ -1,5 +1,6 @@
 """The embedded task: write clean Python, learned from every kind of feedback, judged by pycodestyle."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -74,7 +75,7 @@ class PEP8:
         prompts = [row for row in read("prompts") if row["split"] == split]
         prompts.sort(key=lambda row: number_in_file(row["id"]))  # so that the first are of as many files as can be
         self.prompts = prompts[:num_prompts]
-        self.documents = read("heldout")
+        self.documents = read("heldout") if split == "test" else []  # it is of the test split's files
 
     # What methods learn from
 
@@ -93,8 +94,9 @@ class PEP8:
         return merge(common, read_yaml(path) if path.exists() else {})
 
     def describe(self) -> Mapping[str, Any]:
-        """The sha256 of each file that ships."""
+        """What is asked, and the sha256 of the list of all files that ship and their sha256."""
         return {
+            "assets": hashlib.sha256((ASSETS / "manifest.json").read_bytes()).hexdigest(),
             "split": self.split,
             "prompts": len(self.prompts),
             "sampling": {**SAMPLING, "max_tokens": RESPONSE_TOKENS},
@@ -171,10 +173,9 @@ class PEP8:
             found.samples.append(
                 {"prompt_id": row["id"], "prompt": row["prompt"], "response": cut[index], "gold": scores[index]}
             )
-        calls = sum(map(len, texts))
-        found.ledger = {"sampled_tokens": calls * RESPONSE_TOKENS}
-        if subject.num_samples > 1:
-            found.ledger["scorer_calls"] = {"pep8_lines": calls}
+        if subject.num_samples > 1:  # a way to answer, and its cost; one answer a prompt is how all are measured
+            calls = sum(map(len, texts))
+            found.ledger = {"sampled_tokens": calls * RESPONSE_TOKENS, "scorer_calls": {"pep8_lines": calls}}
         return found, chosen
 
     def _score(self, found: Evaluation) -> None:
@@ -199,7 +200,7 @@ class PEP8:
             values: dict[str, Any] = {f"bits_per_byte_{style}": [bits, size]}
             if style == "clean" and names:
                 values["name_accuracy"] = [hits, names]
-            found.per_prompt[document["id"]] = values
+            found.per_prompt[document["id"]] = values | {"group": document["id"].partition(":")[2].rpartition(":")[0]}
         asked = self.prompts[:: max(1, len(self.prompts) // KL_PROMPTS)]
         chosen = samples[:: max(1, len(self.prompts) // KL_PROMPTS)]
         mine = [self._encode(row["prompt"], subject) for row in asked]
@@ -220,7 +221,11 @@ class PEP8:
             )
 
     def _shape(self, samples: Sequence[Mapping[str, Any]]) -> ShapeDistance:
-        return shape_distance([bigrams(sample["prompt"], sample["response"]) for sample in samples], self._real_shape)
+        by_file: dict[str, Counter] = {}
+        for sample in samples:
+            counts = by_file.setdefault(file_of(sample["prompt_id"]), Counter())
+            counts.update(bigrams(sample["prompt"], sample["response"]))
+        return shape_distance(list(by_file.values()), self._real_shape)
 
     @cached_property
     def _real_shape(self) -> Counter:

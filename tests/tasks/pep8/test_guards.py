@@ -5,6 +5,7 @@ import math
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -161,21 +162,26 @@ def test_divergence_by_hand():
     assert divergence({a: 1, b: 1}, {a: 3}) == pytest.approx(by_hand)
 
 
-def test_the_deviation_is_that_of_resampled_responses():
-    """Half the responses are all A and half all B, so resamples differ; when all are alike, none does."""
+def test_the_distance_varies_with_the_files_that_are_drawn():
+    """Half the files are all A and half all B, so resamples differ; when all are alike, none does."""
     a, b = Counter({("A", "a"): 1}), Counter({("B", "b"): 1})
-    assert shape_distance([a + b] * 20, a + b).deviation == pytest.approx(0.0, abs=1e-12)
+    assert shape_distance([a + b] * 20, a + b).resampled.std() == pytest.approx(0.0, abs=1e-12)
     varied = shape_distance([a, b] * 10, a + b)
     assert varied.value == pytest.approx(0.0, abs=1e-12)
-    assert 0.001 < varied.deviation < 0.1
-    assert shape_distance([a, b] * 10, a + b) == varied  # the same seed
-    assert shape_distance([], a) == ShapeDistance(1.0, 0.0)
+    assert 0.001 < varied.resampled.std() < 0.1
+    assert (shape_distance([a, b] * 10, a + b).resampled == varied.resampled).all()  # the same seed
+    assert shape_distance([], a).value == 1.0
 
 
-def test_degenerate_is_beyond_three_deviations_of_the_base():
-    base = ShapeDistance(0.10, 0.01)
-    assert is_degenerate(ShapeDistance(0.131, 0.0), base)
-    assert not is_degenerate(ShapeDistance(0.129, 0.0), base)
+def test_degenerate_is_beyond_three_deviations_of_the_difference():
+    noise = np.random.default_rng(0).normal(size=2000)
+    noise = 0.01 * (noise - noise.mean()) / noise.std(ddof=1)
+    base = ShapeDistance(0.10, 0.10 + noise)
+    assert is_degenerate(ShapeDistance(0.131, np.full(2000, 0.131)), base)
+    assert not is_degenerate(ShapeDistance(0.129, np.full(2000, 0.129)), base)
+    assert is_degenerate(ShapeDistance(0.101, 0.101 + noise), base)  # the same files are as far off in both: paired
+    assert not is_degenerate(ShapeDistance(0.131, 0.131 - noise), base)  # its own noise counts
+    assert not is_degenerate(base, base)
 
 
 def test_short_clean_nonsense_is_degenerate_against_real_code():

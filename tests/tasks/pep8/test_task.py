@@ -17,7 +17,8 @@ from heedful.tasks.pep8.task import PEP8, line_scored
 @pytest.fixture(scope="module")
 def task():
     small = PEP8(split="selection", num_prompts=3)
-    small.documents = [small.documents[0], small.documents[-1]]
+    documents = read("heldout")
+    small.documents = [documents[0], documents[-1]]
     return small
 
 
