@@ -3,9 +3,9 @@
 import time
 from typing import NamedTuple
 
-from heedful import schedule
+from heedful import memory, schedule
 from heedful.learner import Learner
-from heedful.training import Prepared, peak_memory
+from heedful.training import Prepared
 
 TIMED_STEPS = 2  # after one that warms up
 
@@ -24,7 +24,7 @@ def measure(prepared: Prepared) -> Cost:
     """
     groups = list(prepared.method.targets(prepared.feedback))
     tokens_per_second = _speed(prepared, Learner(prepared.policy, prepared.settings), groups)
-    return Cost(_seconds(prepared, groups, tokens_per_second), peak_memory())
+    return Cost(_seconds(prepared, groups, tokens_per_second), memory.peak())
 
 
 def _seconds(prepared: Prepared, groups: list, tokens_per_second: float) -> float:

@@ -5,7 +5,7 @@ a token somebody reads go through the LM head, in chunks, so logits [B, T, V] ne
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -236,25 +236,30 @@ def embedding(lm: PreTrainedModel) -> Tensor:
     return weight
 
 
-def fit_vocabulary(lm: PreTrainedModel, size: int, *, known: int | None = None, seed: int = 0) -> None:
+def fit_vocabulary(
+    lm: PreTrainedModel, size: int, *, known: int | None = None, untrained: Sequence[int] = (), seed: int = 0
+) -> None:
     """Grow the embeddings to `size` rows; a new row is the mean of the old ones plus 0.01 x standard normal noise.
 
     Korbak et al. 2023's released code; at unit scale a new control token would be sampled far too often at first.
 
     Args:
         known: tokens the model has learned; many embed more than their tokenizer has, and those rows count as new too.
+        untrained: ids among them that it has not learned, which count as new.
     """
     rows = embedding(lm).shape[0]
     first = rows if known is None else min(known, rows)
-    if size <= first:
+    new = sorted({*untrained, *range(first, size)})
+    if not new:
         return
     if size > rows:
         lm.resize_token_embeddings(size, mean_resizing=False)
     head: Any = lm.get_output_embeddings()
+    old = sorted(set(range(first)) - set(new))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in {id(w): w for w in (embedding(lm), head.weight)}.values():
-            noise = torch.randn((size - first, weight.shape[1]), generator=generator)
-            weight[first:size] = weight[:first].mean(0) + 0.01 * noise.to(weight)
+            noise = torch.randn((len(new), weight.shape[1]), generator=generator)
+            weight[new] = weight[old].mean(0) + 0.01 * noise.to(weight)
         if getattr(head, "bias", None) is not None:
-            head.bias[first:size] = head.bias[:first].mean()
+            head.bias[new] = head.bias[old].mean()

@@ -194,8 +194,20 @@ class Run:
     # Starting
 
     @classmethod
-    def create(cls, path: Path | str, *, command: Sequence[str], config: Mapping[str, Any], seed: int = 0) -> "Run":
+    def create(
+        cls,
+        path: Path | str,
+        *,
+        command: Sequence[str],
+        config: Mapping[str, Any],
+        subject: Mapping[str, Any] | None = None,
+        seed: int = 0,
+    ) -> "Run":
         """A new run folder, parents included.
+
+        Args:
+            config: the settings, from which another run can be started.
+            subject: what they are applied to (the method, the model); both are the same at every resume.
 
         Raises:
             RunError: there is a run already, the folder holds something else, is in use, or cannot be written.
@@ -212,7 +224,7 @@ class Run:
                     (run.path / folder).mkdir(exist_ok=True)
             settings = from_json(to_json(config, exact=True))
             atomic_write_text(run.path / CONFIG, _as_yaml(settings))
-            run._write_manifest(_first_manifest(command, settings, seed))
+            run._write_manifest(_first_manifest(command, subject or {}, settings, seed))
         return run
 
     @classmethod
@@ -236,6 +248,7 @@ class Run:
         *,
         command: Sequence[str],
         config: Mapping[str, Any],
+        subject: Mapping[str, Any] | None = None,
         allow_config_change: bool = False,
     ) -> "Run":
         """An existing run, gone on with under the same settings; the manifest records when, and what differs.
@@ -244,7 +257,8 @@ class Run:
             RunError: no run there, in use, or settings changed; each change is listed as "key: old -> new".
         """
         run = cls.open(path)
-        changes = config_changes(run.config, config)
+        was, now_is = (dict(one or {}) for one in (run.manifest.get("subject"), subject))
+        changes = [*config_changes(was, now_is), *config_changes(run.config, config)]
         if changes and not allow_config_change:
             listing = "".join(f"\n  {change}" for change in changes)
             hint = "resume with the old settings, allow the change, or start in another folder"
@@ -263,14 +277,17 @@ class Run:
         *,
         command: Sequence[str],
         config: Mapping[str, Any],
+        subject: Mapping[str, Any] | None = None,
         seed: int = 0,
         resume: bool = False,
         allow_config_change: bool = False,
     ) -> "Run":
         """`resume` where that is asked for and there is a run; `create` otherwise."""
         if resume and (Path(path) / MANIFEST).is_file():
-            return cls.resume(path, command=command, config=config, allow_config_change=allow_config_change)
-        return cls.create(path, command=command, config=config, seed=seed)
+            return cls.resume(
+                path, command=command, config=config, subject=subject, allow_config_change=allow_config_change
+            )
+        return cls.create(path, command=command, config=config, subject=subject, seed=seed)
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """Hold the folder; a second process gets a RunError that names this one."""
@@ -433,11 +450,14 @@ class Run:
         return [from_json(line) for line in path.read_bytes().split(b"\n")[:-1]]
 
 
-def _first_manifest(command: Sequence[str], config: Mapping[str, Any], seed: int) -> dict[str, Any]:
+def _first_manifest(
+    command: Sequence[str], subject: Mapping[str, Any], config: Mapping[str, Any], seed: int
+) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "created": now(),
         "command": list(command),
+        "subject": dict(subject),
         "config": config,
         "config_sha256": config_hash(config),
         "seeds": {"run": seed},

@@ -2,7 +2,6 @@
 
 import math
 import os
-import resource
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,12 +14,13 @@ import torch
 from accelerate import PartialState
 from pydantic import Field
 
-from heedful import checkpoint
+from heedful import checkpoint, memory
 from heedful.batch import Group
+from heedful.checkpoint import load_info
 from heedful.config import Strict, Training, parse
 from heedful.data import FeedbackFile
 from heedful.data.kinds import count_kinds, missing, usable
-from heedful.errors import DataError, RunError
+from heedful.errors import DataError, HeedfulError, RunError
 from heedful.loop import Evaluate, State
 from heedful.loop import train as run_loop
 from heedful.method import Inputs, Method
@@ -73,10 +73,19 @@ def prepare(
     )
     method = module.build(config, Inputs(feedback=trained, text=text, seed=resolved.seed))
     policy = load(model, heads=method.heads, dtype=torch.float64 if resolved.dtype == "float64" else torch.float32)
-    context = context_length(policy)
+    context = context_length(policy, resolved.max_length)
     text.max_length = min(resolved.max_length or context, context)
-    fit_vocabulary(policy.lm, len(tokenizer), known=known, seed=resolved.seed)
+    untrained = _untrained_controls(model, method)
+    fit_vocabulary(policy.lm, len(tokenizer), known=known, untrained=untrained, seed=resolved.seed)
     return Prepared(name, resolved, method, policy, text, trained, held_out)
+
+
+def _untrained_controls(model: str | Path, method: Method) -> Sequence[int]:
+    """Control tokens that the method uses and the model has in its vocabulary without having learned them: training
+    without them drove their rows, and with tied weights their embeddings, to "never"."""
+    info = load_info(model)
+    is_untrained = info and not info["prefix"] and info["line_prefix"] is None
+    return method.inference.get("suppress", ()) if is_untrained else ()
 
 
 def read_settings(name: str, settings: Mapping[str, Any]) -> tuple[Settings, Strict]:
@@ -86,7 +95,8 @@ def read_settings(name: str, settings: Mapping[str, Any]) -> tuple[Settings, Str
         ConfigError: unknown method or setting, or a value that is not allowed.
     """
     resolved = parse(Settings, settings, where=name)
-    return resolved, parse(load_method(name).Config, resolved.method, where=f"{name}: method")
+    own = parse(load_method(name).Config, resolved.method, where=f"{name}: method")
+    return resolved.model_copy(update={"method": own.model_dump(mode="json")}), own
 
 
 def learnable(name: str, feedback: Sequence[Feedback]) -> list[Feedback]:
@@ -132,19 +142,24 @@ def train(
         evaluate, progress: see `heedful.loop.train`.
         mirrors: where metrics are shown as well: "tensorboard", "wandb".
     """
-    prepared = prepare(name, model=model, feedback=feedback, settings=settings)
-    config = {"method_name": name, "model": str(model)} | prepared.settings.model_dump(mode="json")
+    resolved, _ = read_settings(name, settings or {})
+    subject, config = {"method_name": name, "model": str(model)}, resolved.model_dump(mode="json")
     is_main = int(os.environ.get("RANK", 0)) == 0
     run = Run(out)  # of several processes one writes and holds the lock
     if is_main:
-        run = Run.start(out, command=command or sys.argv, config=config, seed=prepared.settings.seed, resume=resume)
+        run = Run.start(
+            out, command=command or sys.argv, subject=subject, config=config, seed=resolved.seed, resume=resume
+        )
     if run.is_done:
         return run
     is_new = is_main and not run.manifest["resumed"]
     with _unless_refused(run, is_new), run.lock() if is_main else nullcontext():
+        memory.forget_peak()
+        prepared = prepare(name, model=model, feedback=feedback, settings=settings)
         if is_main and isinstance(feedback, FeedbackFile) and feedback.sha256:
             run.record_data("feedback", feedback.path, rows=len(feedback))
-        run.mirrors += start_mirrors(mirrors if is_main else (), run.path, config=config, step=_first_step(run))
+        shown = subject | config
+        run.mirrors += start_mirrors(mirrors if is_main else (), run.path, config=shown, step=_first_step(run))
         validation = _validation(prepared)
         state = run_loop(
             prepared.method,
@@ -163,11 +178,11 @@ def train(
 
 @contextmanager
 def _unless_refused(run: Run, is_new: bool) -> Iterator[None]:
-    """Leave no folder behind where the feedback turns out to hold no row for the model: nothing was trained."""
+    """Leave no folder behind where the model or the feedback turns out not to do: nothing was trained."""
     try:
         yield
-    except DataError:
-        if is_new and not checkpoint.steps(run.path):
+    except HeedfulError:
+        if is_new and not checkpoint.steps(run.path) and not run.metrics():
             shutil.rmtree(run.path)
         raise
 
@@ -215,15 +230,8 @@ def ledger(policy: Policy, state: State) -> dict[str, float]:
         "train_tokens": state.tokens,
         "flops": 6.0 * parameters * state.tokens,
         "seconds": state.seconds,
-        "peak_memory": peak_memory(),
+        "peak_memory": memory.peak(),
     }
-
-
-def peak_memory() -> int:
-    """The most bytes this process has held at once: on the accelerator where it trains on one, else resident."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def hold_out(
@@ -240,13 +248,19 @@ def hold_out(
     )
 
 
-def context_length(policy: Policy) -> int:
-    """Longest sequence the model has positions for."""
+def context_length(policy: Policy, otherwise: int | None = None) -> int:
+    """Longest sequence the model has positions for; `otherwise` where it does not say.
+
+    Raises:
+        RunError: neither says.
+    """
     config = policy.lm.config.get_text_config()
     for name in ("max_position_embeddings", "n_positions", "seq_length"):
         if getattr(config, name, None):
             return getattr(config, name)
-    raise RunError("the model does not say how long its context is", hint="set max_length")
+    if otherwise is None:
+        raise RunError("the model does not say how long its context is", hint="set max_length")
+    return otherwise
 
 
 def dry_run(prepared: Prepared) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+import yaml
 
 from heedful.checkpoint import steps
 
@@ -123,3 +124,27 @@ def test_a_process_that_gets_ctrl_c_saves_and_exits_130(heedful, model, feedback
     assert "saving after this step" in message and "continue with --resume" in message
     assert "Traceback" not in message
     assert steps("run")
+
+
+def test_the_settings_of_a_run_start_another(heedful, model, feedback):
+    heedful("train", "rwr", "-f", feedback, "-m", model, "-o", "one", *SHORT, "--set", "method.beta=3")
+    settings = yaml.safe_load((heedful.folder / "one/config.yaml").read_text())
+    assert settings["method"] == {"beta": 3.0} and settings["optim"]["lr"] == 5e-4
+    heedful("train", "rwr", "one/config.yaml", "-f", feedback, "-m", model, "-o", "two")
+    one, two = ((heedful.folder / name / "model/model.safetensors").read_bytes() for name in ("one", "two"))
+    assert one == two
+
+
+def test_defaults_of_the_method_are_settings_too_and_so_is_the_method(heedful, model, feedback):
+    arguments = ["-f", feedback, "-m", model, "-o", "run", *SHORT, "--json"]
+    heedful("train", "rwr", *arguments)
+    manifest = json.loads((heedful.folder / "run/manifest.json").read_text())
+    assert manifest["config"]["method"] == {"beta": 10.0}
+    assert manifest["subject"] == {"method_name": "rwr", "model": str(model)}
+    (heedful.folder / "run/DONE").unlink()
+    assert 'method_name: "rwr" -> "mle"' in heedful("train", "mle", *arguments, "--resume", code=2).err
+
+
+def test_a_model_that_is_not_there_leaves_no_folder(heedful, feedback):
+    heedful("train", "sft", "-f", feedback, "-m", "no/such/model", "-o", "run", *SHORT, code=2)
+    assert not (heedful.folder / "run").exists()

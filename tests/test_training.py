@@ -1,0 +1,41 @@
+"""From a model and settings to a run: what is made ready before the first step."""
+
+import pytest
+import torch
+from models import tiny
+from tiny_text import letters, scored
+
+from heedful.export import export
+from heedful.training import prepare
+
+FEEDBACK = [scored(("a\n", 0.0), ("b\n", -1.0), id=f"r{n}") for n in range(4)]
+SETTINGS = {"validation": 0, "method": {"lines": True, "threshold": 0.0}}
+
+
+@pytest.fixture
+def reserved(tmp_path):
+    """A function: a model whose vocabulary has control tokens with odd embeddings, exported with these needs."""
+    tokenizer = letters()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|good|>", "<|bad|>"]})
+    lm = tiny("llama", vocab_size=len(tokenizer))
+    with torch.no_grad():
+        lm.get_input_embeddings().weight[-2:] = 9.0
+
+    def make(**info):
+        return export(lm, tokenizer, tmp_path / "model", {"method": "any", **info})
+
+    return make
+
+
+def rows(model):
+    prepared = prepare("conditional", model=model, feedback=FEEDBACK, settings=SETTINGS)
+    return prepared.policy.lm.get_input_embeddings().weight[list(prepared.text.control_ids)]
+
+
+def test_reserved_control_tokens_that_a_model_never_learned_are_new_to_it(reserved):
+    good, bad = rows(reserved())
+    assert good.abs().max() < 1 and not torch.equal(good, bad)
+
+
+def test_control_tokens_that_a_model_learned_stay_as_they_are(reserved):
+    assert (rows(reserved(line_prefix="<|good|>", suppress=["<|good|>", "<|bad|>"])) == 9.0).all()
