@@ -3,20 +3,20 @@
 import sys
 import time
 import traceback
-from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
+from heedful import schedule
 from heedful.checkpoint import load_info
 from heedful.config import Strict, merge, parse, unknown
 from heedful.data.kinds import count_kinds, missing
 from heedful.disk import read_lines, write_lines
-from heedful.errors import ConfigError, DataError, HeedfulError, Stopped
+from heedful.errors import ConfigError, DataError, Stopped
 from heedful.evals.summary import compare_pairs, measure, summarize
 from heedful.methods import METHODS, load_method
 from heedful.records import Feedback
@@ -25,6 +25,8 @@ from heedful.runs import Run
 from heedful.tasks import Evaluation, Reference, Subject, Task
 from heedful.tasks.named import load_task
 from heedful.training import read_settings, train
+
+TEXT = frozenset({"documents", "responses"})  # what holds no judgement
 
 Say = Callable[[Mapping[str, Any]], None]
 
@@ -66,6 +68,10 @@ def compare(
             raise unknown(name, "method", list(METHODS), where="--methods")
     task = load_task(str(task)) if isinstance(task, (str, Path)) else task
     methods = task.methods if methods is None else methods
+    for key in settings or {}:
+        if key in ("seed", "budget"):
+            hint = "--seeds 3, or --seeds 0,5,7" if key == "seed" else "--budget tokens=200000"
+            raise ConfigError(f"{key} is not a method's to set: it is the same for all", where="--set", hint=hint)
     for name in methods:
         read_settings(name, merge(task.settings(name), settings or {}))
     asked = dict(task.budget) | dict(budget or {}) if _only_labels(budget) else dict(budget or {})
@@ -110,7 +116,7 @@ class _Comparison:
                 done = work(row)
             except Stopped:
                 raise
-            except (HeedfulError, RuntimeError, ValueError, MemoryError) as error:
+            except Exception as error:
                 trace = self.run.path / "errors" / f"{row.name}.txt"
                 trace.parent.mkdir(exist_ok=True)
                 trace.write_text(traceback.format_exc(), encoding="utf-8")
@@ -133,11 +139,10 @@ class _Comparison:
     def _refer(self, row: Row, reference: Reference, seed: int) -> Row:
         if reference.run is None:
             return self._measure(row, reference.subject, seed, Ledger())
-        ledger = _ledger(Run(reference.run), self.task.feedback(reference.method))
-        return self._measure(row, reference.subject, seed, ledger)
+        return self._measure(row, reference.subject, seed, _ledger(Run(reference.run), labels=0))
 
     def _train(self, row: Row, name: str, seed: int) -> Row:
-        feedback = _within(self.task.feedback(name), self.budget.labels)
+        feedback = _within(self.task.feedback(name), self.budget.labels, seed=row.seed)
         if lack := missing(load_method(name).FEEDBACK, count_kinds(feedback)):
             return row.model_copy(update={"status": "skipped", "error": lack})
         recipe = merge(self.task.settings(name), self.settings)
@@ -153,20 +158,22 @@ class _Comparison:
             progress=lambda event: self.say({"row": row.name, "stage": "train", **event}),
         )
         subject = Subject(trained.model_path, **_inference(trained.model_path))
-        return self._measure(row.model_copy(update={"run": folder}), subject, seed, _ledger(trained, feedback))
+        return self._measure(
+            row.model_copy(update={"run": folder}), subject, seed, _ledger(trained, labels=_num_read(name, feedback))
+        )
 
     def _measure(self, row: Row, subject: Subject, seed: int, ledger: Ledger) -> Row:
         started = time.monotonic()
+        self.run.read_test(self.task.split, row=row.name)
         found = self.task.evaluate(
             subject,
             seed=seed,
-            base_samples=self._base_samples(),
+            base_samples=self._base_samples(seed),
             progress=lambda stage: self.say({"row": row.name, "stage": stage}),
         )
         values = [{"id": id, "seed": seed, **metrics} for id, metrics in found.per_prompt.items()]
         write_lines(self.run.path / "eval" / f"{row.name}.jsonl", values)
         write_lines(self.run.path / "samples" / f"{row.name}.jsonl", found.samples)
-        self.run.read_test("test", row=row.name, prompts=len(found.samples))
         update: dict[str, Any] = {
             "metrics": metrics_of(self.task, found),
             "per_prompt": f"eval/{row.name}.jsonl",
@@ -178,9 +185,10 @@ class _Comparison:
             update |= {"status": "degenerate", "error": found.degenerate}
         return row.model_copy(update=update)
 
-    def _base_samples(self) -> list[dict[str, Any]] | None:
-        first = next((row for row in self.results.rows if row.method == "base" and row.is_measured), None)
-        return read_lines(self.run.path / "samples" / f"{first.name}.jsonl") if first else None
+    def _base_samples(self, seed: int) -> list[dict[str, Any]] | None:
+        rows = (row for row in self.results.rows if row.method == "base" and row.is_measured and row.seed == seed)
+        base = next(rows, None)
+        return read_lines(self.run.path / "samples" / f"{base.name}.jsonl") if base else None
 
 
 def _training_budget(budget: Budget) -> dict[str, float]:
@@ -190,18 +198,35 @@ def _training_budget(budget: Budget) -> dict[str, float]:
     return given
 
 
-def _within(feedback: Sequence[Feedback], labels: int | None) -> Sequence[Feedback]:
-    """The first records, as many as have no more labels than the budget, counted as the ledger counts them.
+def _within(feedback: Sequence[Feedback], labels: int | None, *, seed: int) -> Sequence[Feedback]:
+    """Records drawn at random until they hold the budget's labels, counted as the ledger counts them; a response in
+    scored segments that would exceed it is cut.
 
     Raises:
-        DataError: the first record has more.
+        DataError: every record has more.
     """
     if labels is None:
         return feedback
-    totals = list(accumulate(map(_num_labels, feedback)))
-    if totals and totals[0] > labels:
-        raise DataError(f"found {labels}", where="--budget labels", allowed=f"{totals[0]} or more, for one record")
-    return feedback[: bisect_right(totals, labels)]
+    kept: list[Feedback] = []
+    for index in schedule.order(len(feedback), seed=seed, round_index=0, epoch=0):
+        record = feedback[index]
+        if (size := _num_labels(record)) <= labels:
+            kept.append(record)
+            labels -= size
+        elif labels and len(record.responses) == 1:
+            kept.append(_cut(record, labels))
+            labels = 0
+    if not kept:
+        fewest = min(map(_num_labels, feedback))
+        raise DataError(f"found {labels}", where="--budget labels", allowed=f"{fewest} or more, for one record")
+    return kept
+
+
+def _cut(record: Feedback, labels: int) -> Feedback:
+    (response,) = record.responses
+    segments = response.segments[:labels]
+    text = "".join(segment.text for segment in segments)
+    return replace(record, responses=(replace(response, text=text, segments=segments, truncated=True),))
 
 
 def _num_labels(record: Feedback) -> int:
@@ -209,11 +234,16 @@ def _num_labels(record: Feedback) -> int:
     return sum(len(response.segments) or 1 for response in record.responses)
 
 
-def _ledger(run: Run, feedback: Sequence[Feedback]) -> Ledger:
+def _num_read(method: str, feedback: Sequence[Feedback]) -> int:
+    """Labels that a method reads: none, where any text feeds it."""
+    return 0 if load_method(method).FEEDBACK <= TEXT else sum(map(_num_labels, feedback))
+
+
+def _ledger(run: Run, *, labels: int) -> Ledger:
     """What a finished training cost."""
     cost = run.manifest["ledger"]
     return Ledger(
-        labels=sum(map(_num_labels, feedback)),
+        labels=labels,
         train_tokens=cost["train_tokens"],
         flops=cost["flops"],
         seconds=cost["seconds"],

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from small_feedback import record
 
+from heedful import comparison
 from heedful.cli.compare import read_budget, read_seeds
 from heedful.errors import ConfigError
 
@@ -155,3 +156,37 @@ def test_a_budget_of_seconds_ends_in_time(heedful, wide_model, own):
     options = ["--budget", "seconds=0.5", *SMALL[2:], "--json"]
     (row,) = heedful("compare", own, "-m", wide_model, "--methods", "sft", *options).json["rows"][1:]
     assert row["status"] == "done" and 0.5 <= row["ledger"]["seconds"] < 5
+
+
+def test_a_document_is_cut_to_a_budget_of_labels(heedful, wide_model):
+    def document(number):
+        lines = [{"text": f"x{number} = {n}\n", "score": -float(n % 2)} for n in range(30)]
+        text = "".join(line["text"] for line in lines)
+        return {"prompt": "", "responses": [{"text": text, "segments": lines}], "id": f"d{number}"}
+
+    file = heedful.write("documents.jsonl", *map(document, range(60)))
+    options = ["--methods", "rwr,mle", "--budget", "labels=40", *SMALL, "--json"]
+    found = heedful("compare", file, "-m", wide_model, *options).json["rows"]
+    labels = {row["method"]: row["ledger"]["labels"] for row in found}
+    assert labels == {"base": 0, "rwr": 40, "mle": 0}  # a whole document and ten lines of another; MLE reads none
+
+
+def test_what_is_the_same_for_all_methods_is_no_setting_of_theirs(heedful, wide_model, own):
+    arguments = ["compare", own, "-m", wide_model, "--methods", "sft"]
+    assert "--seeds" in heedful(*arguments, "--set", "seed=3", code=2).err
+    assert "--budget" in heedful(*arguments, "--set", "budget.steps=3", code=2).err
+
+
+def test_a_method_that_breaks_is_a_row_and_the_rest_stands(heedful, wide_model, own, monkeypatch):
+    real = comparison.train
+
+    def broken(name, **options):
+        if name == "mle":
+            raise KeyError("a bug")
+        return real(name, **options)
+
+    monkeypatch.setattr(comparison, "train", broken)
+    options = ["--methods", "mle,sft", *SMALL, "--json"]
+    rows = {row["method"]: row for row in heedful("compare", own, "-m", wide_model, *options, code=1).json["rows"]}
+    assert rows["mle"]["status"] == "failed" and "KeyError" in rows["mle"]["error"]
+    assert rows["sft"]["status"] == "done"
