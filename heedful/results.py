@@ -41,7 +41,7 @@ TIERS = {
     2: "A reward learned from the same labels",
     3: "The gold scorer in the loop",
 }
-"""Tiers use different information, so they are never ranked in one list. No tier: the untrained references."""
+"""Tiers use different information, so they are never ranked in one list. No tier: the references."""
 
 
 class _Finite(Strict):

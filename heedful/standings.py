@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from heedful.results import TIERS, Difference, Ledger, Results, Row, Summary, label, methods_of
 from heedful.wording import between, budget, count, duration, number, plural, short, signed, title
 
-REFERENCES = "Untrained references"
+REFERENCES = "References"
 ALPHA = 0.05
 BESIDE = ("win_rate", "pref_accuracy", "accuracy", "bits_per_byte_clean", "bits_per_byte", "kl_to_base", "clean_share")
 """Metrics shown beside the primary one, where measured."""
@@ -17,7 +17,7 @@ class Entry:
     """One method (and variant) over its seeds.
 
     Attributes:
-        status: of the method: done if a seed is; degenerate if a seed is; else failed or skipped.
+        status: of the method: degenerate if a seed is; else done if a seed is; else failed or skipped.
         notes: what went wrong, in sentences; empty for a clean run of all seeds.
         metrics: its summary by metric.
         ledger: the mean cost of one seed, or None where nothing was measured.

@@ -98,7 +98,7 @@ class Task(Protocol):
         """The recipe of the method on this task."""
 
     def references(self) -> Sequence[Reference]:
-        """The untrained rows, the base first."""
+        """The rows that are not of the compared methods, the base first."""
 
     def evaluate(
         self,

@@ -20,11 +20,11 @@ from heedful.scorers.reading import cut_at_last_logical_line, read
 from heedful.tasks import Subject
 from heedful.tasks.pep8.adversaries import ADVERSARIES
 from heedful.tasks.pep8.assets import ASSETS, seal
+from heedful.tasks.pep8.feedback import responses_of
 from heedful.tasks.pep8.task import BEST_OF, PEP8, RESPONSE_TOKENS, SAMPLING, gold_scores
 from heedful.training import train
 
 SFT_TOKENS = 600_000
-GROUP = 4
 LIMITS = {  # name -> (smallest, largest) value that passes
     "best_of_16_gain": (0.10, None),
     "sft_gain": (0.10, None),
@@ -42,7 +42,8 @@ def accept(out: Path, *, task: PEP8, tokens: int = SFT_TOKENS) -> dict[str, Any]
     base = {(0, row["id"]): scores[0] for row, scores in zip(task.prompts, golds)}
     best = {(0, row["id"]): max(scores) for row, scores in zip(task.prompts, golds)}
     sft = sft_gold(task, out, tokens)
-    pairs = [(a, b) for scores in golds for a, b in combinations(scores[:GROUP], 2)]
+    groups = gold_scores(task.prompts, responses_of(task, seed=0))  # what labelers compare
+    pairs = [(a, b) for scores in groups for a, b in combinations(scores, 2)]
     adversaries = {name: fmean(adversary_gold(task, name)) for name in ADVERSARIES}
     found: dict[str, Any] = {
         "split": task.split,
@@ -52,7 +53,7 @@ def accept(out: Path, *, task: PEP8, tokens: int = SFT_TOKENS) -> dict[str, Any]
         "sft_gain": paired_difference(sft, base).mean,
         "sft_tokens": tokens,
         "tied_pairs": fmean(a == b for a, b in pairs),
-        "all_tied_groups": fmean(len(set(scores[:GROUP])) == 1 for scores in golds),
+        "all_tied_groups": fmean(len(set(scores)) == 1 for scores in groups if len(scores) > 1),
         "missing_and_broken_share": missing_and_broken(task, texts),
         "adversaries": adversaries,
         "best_adversary_minus_base": max(adversaries.values()) - fmean(base.values()),
