@@ -27,8 +27,8 @@ from heedful.tasks import Evaluation, Subject
 from heedful.tasks.pep8.task import PEP8, RECIPES
 from heedful.training import train
 
-TRIALS = 6
-PROMPTS = 256
+TRIALS = 5
+SEEDS = (0, 1)  # of sampling: 128 prompts are few
 LEARNING_RATES = (5e-5, 1e-3)  # drawn uniformly in their logarithm
 CHOICES: Mapping[str, Mapping[str, Sequence[Any]]] = {  # of the method's own settings, each drawn uniformly
     "filtering": {"quantile": (0.25, 0.5, 0.75, 0.9)},
@@ -54,7 +54,7 @@ def trials(method: str, number: int = TRIALS) -> list[dict[str, Any]]:
 
 def sweep(out: Path, methods: Sequence[str], *, task: PEP8) -> list[dict[str, Any]]:
     """Train and measure every trial; those measured before are kept."""
-    base = task.evaluate(Subject(task.base, suppress=task.text.control_ids), seed=0)
+    base = [task.evaluate(Subject(task.base, suppress=task.text.control_ids), seed=seed) for seed in SEEDS]
     done = []
     for method in methods:
         for number, settings in enumerate(trials(method)):
@@ -66,7 +66,9 @@ def sweep(out: Path, methods: Sequence[str], *, task: PEP8) -> list[dict[str, An
     return done
 
 
-def trial(out: Path, method: str, settings: Mapping[str, Any], task: PEP8, base: Evaluation) -> dict[str, Any]:
+def trial(
+    out: Path, method: str, settings: Mapping[str, Any], task: PEP8, base: Sequence[Evaluation]
+) -> dict[str, Any]:
     """What one setting gives on the task's split; the model is not kept."""
     folder = out / "training"
     recipe = merge(task.settings(method), settings) | {"budget": dict(task.budget)}
@@ -74,19 +76,19 @@ def trial(out: Path, method: str, settings: Mapping[str, Any], task: PEP8, base:
     run = train(method, model=task.start, feedback=task.feedback(method), out=folder, settings=recipe)
     info = load_info(run.model_path)
     subject = Subject(run.model_path, info["prefix"], info["line_prefix"], info["suppress"])
-    found = task.evaluate(subject, seed=0, base_samples=base.samples)
+    found = [task.evaluate(subject, seed=seed, base_samples=one.samples) for seed, one in zip(SEEDS, base)]
     shutil.rmtree(folder)
     return {
         "gold": gold(found),
         "gain": gold(found) - gold(base),
-        "ast_distance": found.totals["ast_distance"],
-        "degenerate": bool(found.degenerate),
+        "ast_distance": fmean(one.totals["ast_distance"] for one in found),
+        "degenerate": any(one.degenerate for one in found),
     }
 
 
-def gold(found: Evaluation) -> float:
-    """The mean over prompts."""
-    return fmean(values["gold"] for values in found.per_prompt.values() if "gold" in values)
+def gold(found: Sequence[Evaluation]) -> float:
+    """The mean over seeds and prompts."""
+    return fmean(values["gold"] for one in found for values in one.per_prompt.values())
 
 
 def best(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -109,10 +111,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--prompts", type=int, default=PROMPTS)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    rows = sweep(arguments.out, arguments.methods, task=PEP8(split="selection", num_prompts=arguments.prompts))
+    rows = sweep(arguments.out, arguments.methods, task=PEP8(split="selection"))
     write_lines(SWEEP, rows)
     write_recipes(rows)
 
