@@ -106,3 +106,12 @@ def test_what_clean_authors_wrote_next_has_no_bad_line():
 
 def test_a_response_is_128_tokens(task):
     assert pep8.RESPONSE_TOKENS == 128
+
+
+def test_settings_are_chosen_without_a_look_at_the_text_held_out_for_the_test():
+    task = PEP8(split="selection", num_prompts=1)
+    found = task.evaluate(Subject(task.base, suppress=task.text.control_ids), seed=0)
+    assert list(found.per_prompt) == [task.prompts[0]["id"]]
+    assert {row["id"].partition(":")[2].rpartition(":")[0] for row in PEP8().documents} <= {
+        pep8.file_of(row["id"]) for row in PEP8().prompts
+    }
