@@ -9,6 +9,8 @@ Letters in shapes: `B` rows, `T` tokens of a row, `N` responses, `G` groups.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -176,29 +178,63 @@ MASKED_SCORE_COST = 1 / 1500
 CAUSAL_SCORE_COST = 1 / 6000
 
 
+class _Size(NamedTuple):
+    """How many rows of what length groups make, as trees and as plain rows."""
+
+    num_trees: int
+    tree_length: int
+    num_plain: int
+    plain_length: int
+
+    @classmethod
+    def of(cls, group: Group) -> "_Size":
+        plain_length = len(group.prompt) + max(len(branch.tokens) for branch in group.branches)
+        return cls(1, group.num_tokens, len(group.branches), plain_length)
+
+    def beside(self, other: "_Size") -> "_Size":
+        return _Size(
+            self.num_trees + other.num_trees,
+            max(self.tree_length, other.tree_length),
+            self.num_plain + other.num_plain,
+            max(self.plain_length, other.plain_length),
+        )
+
+    @property
+    def tree_is_cheaper(self) -> bool:
+        if self.num_plain == self.num_trees:
+            return False
+        tree = self.num_trees * self.tree_length * (1 + self.tree_length * MASKED_SCORE_COST)
+        plain = self.num_plain * self.plain_length * (1 + self.plain_length * CAUSAL_SCORE_COST)
+        return tree < plain
+
+    def padded(self, *, reads_trees: bool) -> int:
+        """Tokens of the batch in the cheaper layout that the model reads, padding included."""
+        if reads_trees and self.tree_is_cheaper:
+            return self.num_trees * self.tree_length
+        return self.num_plain * self.plain_length
+
+
 def tree_is_cheaper(groups: Sequence[Group]) -> bool:
     """Whether one row a group costs less than one row a response, padding included."""
-    if all(len(group.branches) == 1 for group in groups):
-        return False
-    tree_length = max(group.num_tokens for group in groups)
-    plain_length = max(len(g.prompt) + len(b.tokens) for g in groups for b in g.branches)
-    num_branches = sum(len(group.branches) for group in groups)
-    tree = len(groups) * tree_length * (1 + tree_length * MASKED_SCORE_COST)
-    plain = num_branches * plain_length * (1 + plain_length * CAUSAL_SCORE_COST)
-    return tree < plain
+    return reduce(_Size.beside, map(_Size.of, groups)).tree_is_cheaper
 
 
-def micro_batches(groups: Sequence[Group], token_budget: int) -> list[list[Group]]:
+def micro_batches(groups: Sequence[Group], token_budget: int, *, reads_trees: bool) -> list[list[Group]]:
     """Cut one step into parts of similar length with at most `token_budget` padded tokens each.
 
     Longest first, so that the peak of memory comes at once. A group beyond the budget is a part of its own.
+
+    Args:
+        reads_trees: whether a part may become trees, where they are cheaper; else it becomes plain rows.
     """
     parts: list[list[Group]] = []
-    longest = 0
+    size = _Size(0, 0, 0, 0)
     for group in sorted(groups, key=lambda g: -g.num_tokens):
-        if parts and longest * (len(parts[-1]) + 1) <= token_budget:
+        joined = size.beside(_Size.of(group))
+        if parts and joined.padded(reads_trees=reads_trees) <= token_budget:
             parts[-1].append(group)
+            size = joined
         else:
             parts.append([group])
-            longest = group.num_tokens
+            size = _Size.of(group)
     return parts

@@ -47,7 +47,8 @@ class Learner:
     def batches(self, groups: Sequence[Group]) -> list[TreeBatch]:
         """This process's share of a step, cut by the token budget; every process gets equally many parts."""
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        shares = [micro_batches(groups[r::world], self.training.micro_tokens) for r in range(world)]
+        budget, reads_trees = self.training.micro_tokens, self.policy.reads_trees
+        shares = [micro_batches(groups[r::world], budget, reads_trees=reads_trees) for r in range(world)]
         parts = shares[rank] + [[_silent(groups[0])]] * (max(map(len, shares)) - len(shares[rank]))
         return [self.collate(part) for part in parts]
 

@@ -65,13 +65,22 @@ def test_fields_follow_the_responses():
     assert collate([group], tree=True).read("rank").tolist() == [2.0, 1.0]
 
 
+@pytest.mark.parametrize("reads_trees", [True, False])
+@pytest.mark.parametrize("num_responses", [1, 3])
 @pytest.mark.parametrize("budget", [1, 8, 50, 10_000])
-def test_micro_batches_keep_every_group_once_and_the_budget(budget):
-    groups = [Group(str(n), (1,), (branch(*range(2, 2 + n)),)) for n in range(1, 30)]
-    parts = micro_batches(groups, budget)
+def test_micro_batches_keep_every_group_once_and_the_budget(budget, num_responses, reads_trees):
+    groups = [Group(str(n), (1,), (branch(*range(2, 2 + n)),) * num_responses) for n in range(1, 30)]
+    parts = micro_batches(groups, budget, reads_trees=reads_trees)
     assert sorted(g.id for part in parts for g in part) == sorted(g.id for g in groups)
     for part in parts:
-        assert len(part) == 1 or max(g.num_tokens for g in part) * len(part) <= budget
+        laid_out = collate(part, tree=reads_trees and tree_is_cheaper(part))
+        assert len(part) == 1 or laid_out.tokens.numel() <= budget
+
+
+def test_plain_rows_of_a_long_prompt_fill_the_budget_sooner_than_trees():
+    groups = [Group(str(n), (1,) * 2000, (branch(*range(50)),) * 8) for n in range(3)]
+    assert [len(part) for part in micro_batches(groups, 8192, reads_trees=True)] == [3]  # 3 rows of 2400
+    assert [len(part) for part in micro_batches(groups, 8192, reads_trees=False)] == [1, 1, 1]  # 8 rows of 2050 each
 
 
 def test_a_tree_is_chosen_for_long_prompts_and_not_for_single_responses():

@@ -51,7 +51,7 @@ def read_tokens(
     policy.eval()
     place = {id(group): n for n, group in enumerate(groups)}
     readings: dict[int, TokenReading] = {}
-    for part in micro_batches(groups, MICRO_TOKENS):
+    for part in micro_batches(groups, MICRO_TOKENS, reads_trees=False):
         order = [place[id(group)] for group in part]
         other = (reference[0], [reference[1][n] for n in order]) if reference else None
         readings |= zip(order, _read_part(policy, part, banned, other))
