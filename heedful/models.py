@@ -85,6 +85,11 @@ class Policy(nn.Module):
             logits = cap * torch.tanh(logits / cap)
         return logits
 
+    def chunk_size(self, device: torch.device) -> int:
+        """How many positions go through the LM head at once."""
+        elements = CHUNK_ELEMENTS.get(device.type, LARGE_CHUNK)
+        return max(1, elements // self.lm.get_output_embeddings().weight.shape[0])
+
     def hidden(self, batch: TreeBatch) -> Tensor:
         """[B, T, H] last hidden states; plain rows need no mask, as padding stands behind every token that is read."""
         options = {} if batch.is_plain else {"attention_mask": self._masks(batch), "position_ids": batch.position}
@@ -107,8 +112,7 @@ class Policy(nn.Module):
 
     def _logp(self, hidden: Tensor, inverse: Tensor, labels: Tensor) -> Tensor:
         """[M] log-probability of `labels`, each predicted by row `inverse` of `hidden` [U, H]."""
-        elements = CHUNK_ELEMENTS.get(hidden.device.type, LARGE_CHUNK)
-        size = max(1, elements // self.lm.get_output_embeddings().weight.shape[0])
+        size = self.chunk_size(hidden.device)
         if len(hidden) <= size:
             return _label_logp(self.logits(hidden), inverse, labels)
         order = inverse.argsort(stable=True)

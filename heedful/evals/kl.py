@@ -18,9 +18,8 @@ def kl_per_response(
 ) -> list[float]:
     """KL(policy || base) in nats, summed over each response; not negative by construction.
 
-    At every token of a sampled response the whole next-token distributions (temperature 1, `banned` out) are
-    compared: an exact
-    expectation per step, on contexts the policy visits. The policy sees its control tokens, the base none.
+    At every token of a sampled response the whole next-token distributions (temperature 1, `banned` out) are compared:
+    an exact expectation per step, on contexts the policy visits. The policy sees its control tokens, the base none.
     """
     groups = _groups(policy[1], samples, text, line_prefix)
     plain = _groups(base[1], samples, text, None)

@@ -1,9 +1,8 @@
 """What a model gives to a text it did not write: log-probabilities, hits, divergence from another model.
 
 Control tokens must not make a conditional model look worse: their positions are not read, and the vocabulary is
-renormalised
-without them (the released capability metric of Korbak et al. 2023 does neither, which adds about 0.7 nats to such
-models alone).
+renormalised without them (the released capability metric of Korbak et al. 2023 does neither, which adds about 0.7 nats
+to such models alone).
 """
 
 from collections.abc import Iterator, Sequence
@@ -61,25 +60,38 @@ def read_tokens(
 def _read_part(
     policy: Policy, part: Sequence[Group], banned: Sequence[int], reference: tuple[Policy, Sequence[Group]] | None
 ) -> Iterator[TokenReading]:
-    log_probs, labels, owner = _log_probs(policy, part, banned)
-    logp = log_probs.gather(1, labels[:, None]).squeeze(1)
-    hit = log_probs.argmax(-1) == labels
-    kl = torch.zeros(0)
+    hidden, labels, owner = _hidden(policy, part)
     if reference is not None:
-        other, other_labels, _ = _log_probs(*reference, banned)
+        other, other_labels, _ = _hidden(*reference)
         assert torch.equal(labels, other_labels), "the reference must read the same tokens"
-        kl = (log_probs.exp() * (log_probs - other).nan_to_num(nan=0.0)).sum(-1)
+    read: list[tuple[Tensor, Tensor, Tensor]] = []
+    size = policy.chunk_size(hidden.device)
+    for chunk in (slice(at, at + size) for at in range(0, max(1, len(hidden)), size)):
+        log_probs, own = _log_probs(policy, hidden[chunk], banned), labels[chunk]
+        kl = _kl(log_probs, _log_probs(reference[0], other[chunk], banned)) if reference else hidden.new_zeros(0)
+        read.append((log_probs.gather(1, own[:, None]).squeeze(1), log_probs.argmax(-1) == own, kl))
+    logp, hit, kl = (torch.cat(pieces) for pieces in zip(*read))
     for n in range(len(part)):
         mine = owner == n
-        yield TokenReading(logp[mine], hit[mine], kl[mine] if len(kl) else kl)
+        yield TokenReading(logp[mine], hit[mine], kl[mine] if reference else kl)
 
 
-def _log_probs(policy: Policy, part: Sequence[Group], banned: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """[M, V] log-probabilities that predict the read tokens, [M] the tokens, [M] their response."""
+def _hidden(policy: Policy, part: Sequence[Group]) -> tuple[Tensor, Tensor, Tensor]:
+    """[M, H] hidden states that predict the read tokens, [M] the tokens, [M] their response."""
     batch = collate(part, tree=False).to(policy.lm.device)
     index, unique, inverse = predictors(batch)
-    logits = policy.logits(policy.hidden(batch).flatten(0, 1).index_select(0, unique)).float()
+    hidden = policy.hidden(batch).flatten(0, 1).index_select(0, unique[inverse])
+    return hidden, batch.tokens.flatten()[index], batch.response.flatten()[index]
+
+
+def _log_probs(policy: Policy, hidden: Tensor, banned: Sequence[int]) -> Tensor:
+    """[M, H] -> [M, V]."""
+    logits = policy.logits(hidden).float()
     if banned:
         logits[:, list(banned)] = -torch.inf
-    chosen = logits.log_softmax(-1).index_select(0, inverse)
-    return chosen, batch.tokens.flatten()[index], batch.response.flatten()[index]
+    return logits.log_softmax(-1)
+
+
+def _kl(log_probs: Tensor, other: Tensor) -> Tensor:
+    """[M, V], [M, V] -> [M]; what is banned in both adds nothing."""
+    return (log_probs.exp() * (log_probs - other).nan_to_num(nan=0.0)).sum(-1)
