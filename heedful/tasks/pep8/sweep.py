@@ -27,7 +27,7 @@ from heedful.tasks import Evaluation, Subject
 from heedful.tasks.pep8.task import PEP8, RECIPES
 from heedful.training import train
 
-TRIALS = 5
+TRIALS = 4
 SEEDS = (0, 1)  # of sampling: 128 prompts are few
 LEARNING_RATES = (5e-5, 1e-3)  # drawn uniformly in their logarithm
 CHOICES: Mapping[str, Mapping[str, Sequence[Any]]] = {  # of the method's own settings, each drawn uniformly
