@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
@@ -162,13 +163,20 @@ def load(path: str | Path, *, heads: Mapping[str, Head] | None = None, dtype: to
     """A policy from a folder or a Hub name. Weights must be safetensors; code that ships with a model is never run.
 
     Raises:
-        RunError: no such model, weights in pickle only, or an architecture that needs its own code.
+        RunError: no such model, weights in pickle only, cut or of another shape, an architecture that needs its own
+            code, or a head that `Policy` does not compute.
     """
     _refuse_pickle(path)
     try:
         lm = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, use_safetensors=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise RunError(f"cannot load a causal language model: {error}", where=str(path)) from error
+    except (SafetensorError, RuntimeError) as error:
+        raise RunError(
+            f"cannot load its weights: {error}",
+            where=str(path),
+            hint="a file may be cut, or config.json another model's: copy or download it again",
+        ) from error
     policy = Policy(lm, heads).to(dtype)
     probe(policy)
     return policy
@@ -194,7 +202,11 @@ def _refuse_pickle(path: str | Path) -> None:
 
 
 def probe(policy: Policy) -> None:
-    """Compare tree and plain on one row, and both with the model's own logits; read plain rows only if they differ."""
+    """Compare tree and plain on one row, and both with the model's own logits; read plain rows only if they differ.
+
+    Raises:
+        RunError: the model's own logits are not finite, or not what `Policy.logits` computes.
+    """
     vocabulary = embedding(policy.lm).shape[0]
     ids = [(7 * i + 3) % vocabulary for i in range(12)]
     ones = [1.0] * 4
@@ -205,9 +217,21 @@ def probe(policy: Policy) -> None:
         plain_batch = collate([group], tree=False).to(policy.lm.device)
         plain = policy(plain_batch).logp.sum(-1)
         own = _own_logp(policy.lm, plain_batch)
-        assert torch.allclose(plain, own, atol=PROBE_TOLERANCE), "the LM head is not what the model computes"
+        _require_own_head(policy, plain, own)
         policy.reads_trees = _tree_agrees(policy, group, plain)
     policy.train(training)
+
+
+def _require_own_head(policy: Policy, found: Tensor, own: Tensor) -> None:
+    where = policy.lm.name_or_path or _name(policy)
+    if not own.isfinite().all():
+        raise RunError("its logits are not finite", where=where, hint="its weights are broken: take another checkpoint")
+    if not torch.allclose(found, own, atol=PROBE_TOLERANCE):
+        raise RunError(
+            f"the LM head of {_name(policy)} is not one matrix, as that of BERT is not",
+            where=where,
+            allowed="a causal language model such as GPT-2, Llama, Qwen or Mamba",
+        )
 
 
 def _own_logp(lm: PreTrainedModel, batch: TreeBatch) -> Tensor:

@@ -5,6 +5,7 @@ import logging
 import pytest
 import torch
 from models import ATTENTION, tiny
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from heedful import models
 from heedful.batch import Branch, Group, collate
@@ -180,6 +181,38 @@ def test_pickled_weights_are_refused(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"anything")
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(RunError, match="pickle"):
+        load(tmp_path)
+
+
+def test_weights_that_are_cut_are_named_with_what_to_do(tmp_path):
+    tiny("llama").save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-200])
+    with pytest.raises(RunError, match=f"{tmp_path.name}: cannot load its weights: .*download it again"):
+        load(tmp_path)
+
+
+def test_weights_of_another_shape_are_named(tmp_path):
+    tiny("llama").save_pretrained(tmp_path)
+    config = tmp_path / "config.json"
+    config.write_text(config.read_text().replace('"intermediate_size": 64', '"intermediate_size": 32'))
+    with pytest.raises(RunError, match=f"{tmp_path.name}: cannot load its weights"):
+        load(tmp_path)
+
+
+def test_a_head_with_a_transform_is_refused(tmp_path):
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = AutoConfig.for_model("bert", vocab_size=112, is_decoder=True, **shape)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    with pytest.raises(RunError, match=f"{tmp_path.name}: the LM head of BertLMHeadModel is not one matrix"):
+        load(tmp_path)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    lm = tiny("llama")
+    torch.nn.init.constant_(lm.model.norm.weight, torch.nan)
+    lm.save_pretrained(tmp_path)
+    with pytest.raises(RunError, match=f"{tmp_path.name}: its logits are not finite"):
         load(tmp_path)
 
 
