@@ -2,8 +2,9 @@
 
 import atexit
 import math
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from heedful.config import Optim, Training
 from heedful.errors import RunError
 from heedful.method import TermSpec
 from heedful.models import Policy
+
+NO_MEMORY = re.compile("out of memory|allocate memory|not enough memory|ALLOC_FAILED")  # CUDA, Linux, Windows, cuBLAS
 
 Work = Sequence[tuple[Sequence[TermSpec], Sequence[Group]]]
 
@@ -65,8 +68,12 @@ class Learner:
             progress: share of the training that is done, for the learning rate.
             where: the step, for messages.
         Raises:
-            RunError: a loss or gradient is not finite; the weights are as before the step.
+            RunError: a loss or gradient is not finite, and the weights are as before the step; or memory ran out.
         """
+        with self._out_of_memory(where):
+            return self._update(work, progress, where)
+
+    def _update(self, work: Work, progress: float, where: str) -> dict[str, float]:
         self.module.train()
         plan = [
             (terms, batch, counts)
@@ -95,10 +102,23 @@ class Learner:
         self.module.eval()
         counts = _counts(objective, groups)
         totals: dict[str, Tensor] = {}
-        with torch.no_grad():
+        with torch.no_grad(), self._out_of_memory("validation"):
             for batch in self.batches(groups):
                 self._loss(objective, batch, counts, totals)
         return {f"eval_{name}": value for name, value in self._averages(totals).items()}
+
+    @contextmanager
+    def _out_of_memory(self, where: str) -> Iterator[None]:
+        """Say what makes a training smaller where an allocation fails."""
+        try:
+            yield
+        except RuntimeError as error:
+            if not NO_MEMORY.search(str(error)):
+                raise
+            smaller = [f"--set micro_tokens={max(1, self.training.micro_tokens // 2)}"]
+            smaller += [] if self.training.gradient_checkpointing else ["--set gradient_checkpointing=true"]
+            hint = " or ".join([*smaller, "a smaller max_length"])
+            raise RunError("out of memory", where=where, hint=hint) from error
 
     def _loss(
         self,

@@ -344,3 +344,15 @@ def test_the_default_optimizer_is_adamw_with_the_recipes_numbers():
     one = learner()
     assert isinstance(one.optimizer, torch.optim.AdamW)
     assert {(g["betas"], g["eps"]) for g in one.optimizer.param_groups} == {(Optim().betas, Optim().eps)}
+
+
+@pytest.mark.parametrize("call", ["update", "losses"])
+def test_a_step_that_memory_has_no_room_for_says_what_makes_it_smaller(call):
+    def huge(logp, mask):
+        return torch.empty(2**60) + logp
+
+    learner = Learner(Policy(tiny("llama")), Training(dtype="float32", micro_tokens=600))
+    groups = [Group("a", (1, 5), (masked(6, 7),))]
+    objective = [term(huge, per="mask")]
+    with pytest.raises(RunError, match=r"out of memory \(--set micro_tokens=300 or --set gradient_checkpointing=true"):
+        learner.update([(objective, groups)], 0.0) if call == "update" else learner.losses(objective, groups)
