@@ -6,7 +6,8 @@ empty cell is an absent value. Parquet is read by pyarrow, which the `data` extr
 """
 
 import csv
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ def read_csv(path: Path, delimiter: str) -> Iterator[tuple[int, tuple[list[str],
     """Line on which a row starts, with the header and the row's cells, for `named` to join.
 
     Raises:
-        DataError: not UTF-8, or not CSV.
+        DataError: not UTF-8, not CSV, or a column twice.
     """
     csv.field_size_limit(LIMITS.line_bytes)
     texts = (decode(line, f"{path}:{number}") for number, line in read_lines(path))
@@ -30,6 +31,7 @@ def read_csv(path: Path, delimiter: str) -> Iterator[tuple[int, tuple[list[str],
     line = 1
     try:
         header = next((cells for cells in reader if cells), [])
+        _refuse_twice(header, f"{path}:{reader.line_num}")
         line = reader.line_num + 1
         for cells in reader:
             if cells:
@@ -37,6 +39,18 @@ def read_csv(path: Path, delimiter: str) -> Iterator[tuple[int, tuple[list[str],
             line = reader.line_num + 1
     except csv.Error as error:
         raise DataError(f"broken CSV ({error})", where=f"{path}:{line}", allowed="every quote closed") from None
+
+
+def _refuse_twice(columns: Iterable[str], where: str) -> None:
+    """Of two columns with one name only the last would be read."""
+    for name, count in Counter(columns).items():
+        if count > 1:
+            raise DataError(
+                f"the column {name!r} is there {count} times",
+                where=where,
+                allowed="each column once",
+                hint="rename all but one",
+            )
 
 
 def named(row: tuple[list[str], list[str]], where: str) -> dict[str, Any]:
@@ -73,8 +87,9 @@ def read_parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     except ImportError:
         raise DataError("reading Parquet needs pyarrow", where=str(path), hint=NEED_DATA) from None
     try:
-        batches = pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=1024)
-        rows = (row for batch in batches for row in batch.to_pylist())
+        file = pyarrow.parquet.ParquetFile(path)
+        _refuse_twice(file.schema_arrow.names, str(path))
+        rows = (row for batch in file.iter_batches(batch_size=1024) for row in batch.to_pylist())
         for number, row in enumerate(rows, 1):
             yield number, plain(row)
     except (pyarrow.ArrowException, OSError) as error:

@@ -49,6 +49,15 @@ def test_broken_csv_is_an_error_with_its_line(tmp_path, content, message):
         load_feedback(path)
 
 
+@pytest.mark.parametrize(("name", "delimiter"), [("a.csv", ","), ("a.tsv", "\t")])
+def test_a_column_that_is_there_twice_is_refused_with_its_line(tmp_path, name, delimiter):
+    path = tmp_path / name
+    path.write_text(delimiter.join(["prompt", "completion", "completion"]) + "\n" + delimiter.join("pab") + "\n")
+    message = rf"{name}:1: the column 'completion' is there 2 times: expected each column once \(rename all but one\)"
+    with pytest.raises(DataError, match=message):
+        load_feedback(path, on_bad_row="skip")
+
+
 def test_a_csv_row_of_wrong_width_can_be_skipped(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("prompt,completion\np\np,c\n")
@@ -89,6 +98,17 @@ def test_nan_in_parquet_is_refused_as_a_score_and_absent_as_metadata(parquet):
     assert load_feedback(parquet(rows))[0].metadata == {}
     with pytest.raises(DataError, match="found nan: expected a finite number"):
         load_feedback(parquet([{"prompt": "p", "responses": [{"text": "a", "score": float("nan")}]}]))
+
+
+def test_a_parquet_column_that_is_there_twice_is_refused(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow", reason="the `data` extra brings pyarrow: pip install 'heedful[data]'")
+    import pyarrow.parquet as files
+
+    path = tmp_path / "a.parquet"
+    names = ["prompt", "completion", "completion"]
+    files.write_table(pyarrow.table([["p"], ["a"], ["b"]], names=names), path)
+    with pytest.raises(DataError, match=r"a\.parquet: the column 'completion' is there 2 times"):
+        load_feedback(path)
 
 
 def test_broken_parquet_is_a_data_error(tmp_path):
