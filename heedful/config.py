@@ -2,13 +2,12 @@
 
 import difflib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from heedful.errors import ConfigError
 from heedful.records import describe
@@ -20,22 +19,16 @@ KINDS = {  # of values in a JSON schema, in words
     "string": "text",
     "null": "null",
     "object": "a group of settings",
+    "array": "a list",
 }
 YAML_HINT = "a setting a line, `name: value`, and those of a group indented below its name"
 BOUNDS = {"exclusiveMinimum": "above", "minimum": "from", "exclusiveMaximum": "to below", "maximum": "to"}
 
 
 class Strict(BaseModel):
-    """Frozen, and without room for a misspelt key or a NaN, which compares with nothing."""
+    """Frozen, and without room for a misspelt key, an infinity, or a NaN, which compares with nothing."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @field_validator("*")
-    @classmethod
-    def _is_a_number(cls, value):
-        if isinstance(value, float) and math.isnan(value):
-            raise ValueError("a number, not NaN")
-        return value
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 C = TypeVar("C", bound=Strict)
@@ -95,19 +88,21 @@ class Training(Strict):
     keep: int = Field(2, gt=0)  # checkpoints beside the best one
 
 
-def parse(model: type[C], values: Mapping[str, Any], *, where: str = "") -> C:
+def parse(model: type[C], values: Mapping[str, Any], *, where: str = "", kind: str = "setting") -> C:
     """Build a config from plain values.
 
+    Args:
+        kind: what a message calls a key.
     Raises:
         ConfigError: naming the key, what was found, and the nearest key that exists.
     """
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        raise _refusal(model, error.errors()[0], where) from None
+        raise _refusal(model, error.errors()[0], where, kind) from None
 
 
-def _refusal(model: type[BaseModel], fault: Mapping[str, Any], where: str) -> ConfigError:
+def _refusal(model: type[BaseModel], fault: Mapping[str, Any], where: str, named: str) -> ConfigError:
     """What pydantic refuses in our words: the setting, what was found, and what its type and bounds allow.
 
     A `ValueError` of a validator says what is allowed; that of a whole group says it all.
@@ -115,7 +110,7 @@ def _refusal(model: type[BaseModel], fault: Mapping[str, Any], where: str) -> Co
     kind, loc, found = fault["type"], fault["loc"], fault["input"]
     if kind in ("extra_forbidden", "invalid_key"):
         known = list(_schema(model, loc[:-1])["properties"])
-        return unknown(".".join(map(str, loc)), "setting", known, where=where)
+        return unknown(".".join(map(str, loc)), named, known, where=where)
     what = f"found {describe(found)}"
     if kind == "missing":  # a list that is too short is what was found, a setting that is not there is not
         what, loc = ("missing", loc) if isinstance(loc[-1], str) else (what, loc[:-1])
@@ -124,18 +119,21 @@ def _refusal(model: type[BaseModel], fault: Mapping[str, Any], where: str) -> Co
     own = fault["msg"].removeprefix("Value error, ") if kind == "value_error" else ""
     if own and "properties" in schema:
         return ConfigError(own, where=place)
+    words = _words(schema).replace("a number", "a finite number") if kind == "finite_number" else _words(schema)
     hint = _nearest(found, schema["enum"]) if "enum" in schema and isinstance(found, str) else ""
     hint = hint or _default(schema) or _default(_schema(model, loc[:-1]))  # the latter for an item of a list
-    return ConfigError(what, where=place, allowed=own or _words(schema) or fault["msg"], hint=hint)
+    return ConfigError(what, where=place, allowed=own or words or fault["msg"], hint=hint)
 
 
 def _schema(model: type[BaseModel], loc: Sequence[str | int]) -> dict[str, Any]:
     """The JSON schema of a setting; an empty one for what is no field of a settings class."""
     whole = schema = model.model_json_schema()
     for part in loc:
-        inside = schema.get("properties", {}) if isinstance(part, str) else enumerate(schema.get("prefixItems", ()))
-        schema = dict(inside).get(part, {})
-        schema = whole.get("$defs", {}).get(schema.get("$ref", "").rpartition("/")[2], {}) | schema
+        is_name = isinstance(part, str)
+        inside = schema.get("properties", {}) if is_name else enumerate(schema.get("prefixItems", ()))
+        schema = dict(inside).get(part) or schema.get("additionalProperties" if is_name else "items") or {}
+        group = next((one for one in schema.get("anyOf", ()) if "$ref" in one), schema)  # of `Group | None`
+        schema = whole.get("$defs", {}).get(group.get("$ref", "").rpartition("/")[2], {}) | schema
     return schema
 
 
@@ -143,6 +141,8 @@ def _words(schema: Mapping[str, Any]) -> str:
     """What a JSON schema allows; nothing for what no settings class has."""
     if "anyOf" in schema:
         return " or ".join(map(_words, schema["anyOf"]))
+    if "const" in schema:
+        return str(schema["const"])
     if "enum" in schema:
         return "one of " + ", ".join(map(str, schema["enum"]))
     if "prefixItems" in schema:

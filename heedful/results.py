@@ -25,11 +25,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from heedful.config import Strict
+from heedful.config import Strict, parse
 from heedful.disk import write_json
-from heedful.errors import RunError
+from heedful.errors import ConfigError, RunError
+from heedful.records import describe
 
 FILE = "results.json"
 
@@ -44,11 +45,7 @@ TIERS = {
 """Tiers use different information, so they are never ranked in one list. No tier: the references."""
 
 
-class _Finite(Strict):
-    model_config = ConfigDict(allow_inf_nan=False, populate_by_name=True)
-
-
-class Metric(_Finite):
+class Metric(Strict):
     """One number of one row, with its own interval over prompts where it has one."""
 
     value: float
@@ -59,7 +56,7 @@ class Metric(_Finite):
     direction: Literal["higher", "lower", "none"] = "none"  # which is better
 
 
-class Ledger(_Finite):
+class Ledger(Strict):
     """What a row cost. Totals include prerequisites, whose share is repeated apart."""
 
     labels: int = Field(default=0, ge=0)
@@ -94,7 +91,7 @@ class Ledger(_Finite):
         )
 
 
-class Row(_Finite):
+class Row(Strict):
     """One method, variant and seed.
 
     status: done; degenerate (a guard fired: measured and shown, never ranked); failed; skipped (the feedback
@@ -136,7 +133,7 @@ class Row(_Finite):
         return self
 
 
-class Pair(_Finite):
+class Pair(Strict):
     """Two methods on the same prompts: shares that sum to 1, and the interval of win + tie / 2 of `a`."""
 
     a: str  # method, or method/variant
@@ -150,7 +147,7 @@ class Pair(_Finite):
     n: int
 
 
-class Difference(_Finite):
+class Difference(Strict):
     """Method minus base, paired by seed and prompt. `p` is Holm-corrected over the methods of one metric."""
 
     mean: float
@@ -159,7 +156,7 @@ class Difference(_Finite):
     p: float | None = None
 
 
-class Summary(_Finite):
+class Summary(Strict):
     """One metric of one method over its seeds."""
 
     method: str
@@ -173,8 +170,10 @@ class Summary(_Finite):
     difference_to_base: Difference | None = None
 
 
-class Results(_Finite):
+class Results(Strict):
     """All of results.json."""
+
+    model_config = ConfigDict(populate_by_name=True)
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     task: str
@@ -240,13 +239,13 @@ def load(folder: str | Path) -> Results:
         raise RunError(f"cannot read it: {error.strerror}", where=str(path), allowed=f"a folder with {FILE}") from error
     except ValueError as error:
         raise RunError(f"not valid JSON: {error}", where=str(path)) from error
+    if not isinstance(values, dict):
+        raise RunError(f"found {describe(values)}", where=str(path), allowed="an object")
     try:
-        return Results.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "results"
-        message = first["msg"].removeprefix("Value error, ")
-        raise RunError(f"{field}: {message}", where=str(path), hint="written by another version?") from None
+        return parse(Results, values, where=str(path), kind="field")
+    except ConfigError as error:
+        hint = error.hint or "written by another version?"
+        raise RunError(error.what, where=error.where, allowed=error.allowed, hint=hint) from None
 
 
 def methods_of(rows: Iterable[Row]) -> list[tuple[str, str]]:

@@ -58,6 +58,8 @@ def test_a_value_of_the_wrong_kind_is_named_with_what_was_found():
     [
         ({"optim": {"lr": 0}}, r"optim.lr: found 0: expected a number above 0 \(the default is 0.0005\)"),
         ({"optim": {"lr": "fast"}}, 'optim.lr: found the text "fast": expected a number above 0 '),
+        ({"optim": {"lr": math.inf}}, "optim.lr: found inf: expected a finite number above 0 "),
+        ({"optim": {"clip": math.nan}}, "optim.clip: found nan: expected a finite number above 0 "),
         ({"optim": {"warmup": 1.0}}, "optim.warmup: found 1.0: expected a number from 0 to below 1 "),
         ({"optim": {"final": 2}}, "optim.final: found 2: expected a number from 0 to 1 "),
         ({"optim": {"decay": "linaer"}}, r"expected one of linear, cosine, constant \(did you mean 'linear'\?\)"),
@@ -116,9 +118,9 @@ def test_the_rule_of_a_validator_is_what_is_allowed():
     refused(Even, {"count": 3}, r"count: found 3: expected an even number \(the default is 2\)")
 
 
-def test_nan_is_refused_and_infinity_is_a_threshold():
-    refused(Outer, {"threshold": math.nan}, "threshold: found nan: expected a number, not NaN ")
-    assert parse(Outer, {"threshold": -math.inf}).threshold == -math.inf
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_neither_nan_nor_infinity_is_a_threshold(value):
+    refused(Outer, {"threshold": value}, f"threshold: found {value}: expected a finite number or null ")
 
 
 def test_zero_is_a_threshold_and_none_is_none():

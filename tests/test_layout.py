@@ -25,7 +25,7 @@ ALLOWED = {
     "config": "records",
     "schedule": "config",
     "runs": "disk",
-    "results": "config disk",
+    "results": "config disk records",
     "standings": "results wording",
     "terminal": "results standings visible wording",
     "report": "disk results runs standings visible wording",

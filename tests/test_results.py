@@ -48,11 +48,19 @@ def test_files_of_a_row_are_named_by_method_variant_and_seed():
     ("fields", "message"),
     [
         ({"method": "sft", "status": "failed"}, "rows.0: a row that is failed says why"),
-        ({"method": "sft", "run": "/etc/passwd"}, "rows.0.run: a path below the folder"),
-        ({"method": "sft", "per_prompt": "../../secret"}, "rows.0.per_prompt: a path below the folder"),
-        ({"method": "sft", "tier": 4}, "rows.0.tier: Input should be 1, 2 or 3"),
-        ({"method": "sft", "metrcs": {}}, "rows.0.metrcs: Extra inputs"),
-        ({"method": "sft", "metrics": {"gold": {"value": "NaN"}}}, "rows.0.metrics.gold.value"),
+        (
+            {"method": "sft", "run": "/etc/passwd"},
+            'rows.0.run: found the text "/etc/passwd": expected a path below the folder',
+        ),
+        ({"method": "sft", "per_prompt": "../../secret"}, "expected a path below the folder"),
+        ({"method": "sft", "tier": 4}, "rows.0.tier: found 4: expected one of 1, 2, 3 or null"),
+        ({"method": "sft", "metrcs": {}}, "unknown field 'rows.0.metrcs': expected one of method, "),
+        (
+            {"method": "sft", "metrics": {"gold": {"value": "NaN"}}},
+            'rows.0.metrics.gold.value: found the text "NaN": expected a finite number',
+        ),
+        ({}, "rows.0.method: missing: expected text (written by another version?)"),
+        (3, "rows.0: found 3: expected a group of settings"),
     ],
 )
 def test_a_wrong_row_is_refused_with_its_field(tmp_path, fields, message):
@@ -70,10 +78,24 @@ def test_one_row_twice_is_refused(tmp_path):
         load(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", '{"schema": 2, "task": "t", "base": "b"}'])
-def test_what_is_no_results_file_is_refused(tmp_path, text):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not valid JSON"),
+        ("{", "not valid JSON"),
+        ("[1]", "found a list of 1: expected an object"),
+        ('{"schema": 2, "task": "t", "base": "b"}', "schema: found 2: expected 1 "),
+        ('{"task": "t", "base": "b", "rows": 3}', "rows: found 3: expected a list"),
+        (
+            '{"task": "t", "base": "b", "summary": [{"method": "m", "metric": "g", "mean": 0, "n": 1, "over": "seeds",'
+            ' "difference_to_base": {"mean": "much"}}]}',
+            r'summary\.0\.difference_to_base\.mean: found the text "much": expected a number',
+        ),
+    ],
+)
+def test_what_is_no_results_file_is_refused(tmp_path, text, message):
     (tmp_path / "results.json").write_text(text)
-    with pytest.raises(RunError, match=r"results\.json"):
+    with pytest.raises(RunError, match=rf"results\.json: {message}"):
         load(tmp_path)
 
 

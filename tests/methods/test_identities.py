@@ -17,7 +17,7 @@ from heedful.objectives.likelihood import nll
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-INF = math.inf
+BEYOND = 1e9  # every score
 FEEDBACK = mixed_feedback()
 SHIFTED = 0.3
 
@@ -40,10 +40,10 @@ def nll_of(built, model, keep=lambda score: True):
 
 
 IDENTICAL_TO_MLE = {
-    "filtering at a threshold of -inf": ("filtering", {"threshold": -INF}),
+    "filtering at a threshold below every score": ("filtering", {"threshold": -BEYOND}),
     "filtering at a quantile of 0": ("filtering", {"quantile": 0.0}),
     "conditional with every token dropped": ("conditional", {"drop": 1.0}),
-    "unlikelihood with every segment aligned": ("unlikelihood", {"threshold": -INF}),
+    "unlikelihood with every segment aligned": ("unlikelihood", {"threshold": -BEYOND}),
 }
 
 
@@ -64,10 +64,10 @@ def test_rwr_with_a_huge_beta_is_mle():
 
 def test_filtering_at_a_threshold_of_infinity_raises():
     with pytest.raises(DataError, match="keeps none of 8 responses"):
-        build("filtering", FEEDBACK, threshold=INF)
+        build("filtering", FEEDBACK, threshold=BEYOND)
 
 
-@pytest.mark.parametrize("threshold", [-INF, INF])
+@pytest.mark.parametrize("threshold", [-BEYOND, BEYOND])
 def test_conditional_at_an_infinite_threshold_is_not_mle_but_mle_behind_a_constant_token(threshold):
     built = build("conditional", FEEDBACK, threshold=threshold, drop=0.0)
     token = built.text.good_id if threshold < 0 else built.text.bad_id
@@ -292,7 +292,7 @@ def test_targets_are_pure(variant):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_what_generation_is_given_occurs_token_for_token_in_training(variant):
     fields = load_method(VARIANTS[variant][0]).Config.model_fields
-    all_good = {name: value for name, value in {"threshold": -INF, "drop": 0.0}.items() if name in fields}
+    all_good = {name: value for name, value in {"threshold": -BEYOND, "drop": 0.0}.items() if name in fields}
     built = build_variant(variant, FEEDBACK, **all_good)
     needs = built.method.inference
     line_prefix = needs.get("line_prefix")

@@ -101,6 +101,6 @@ def test_conditional_that_drops_labels_learns_the_plain_text_where_it_stands():
 
 
 def test_a_constant_label_costs_nothing_once_learned():
-    p = bigram("conditional", FIFTH, threshold=-math.inf, drop=0.0)
+    p = bigram("conditional", FIFTH, threshold=-1e9, drop=0.0)
     assert p("+", "BOS") == close(1.0, abs=TOLERANCE)
     assert p("x", "+") == close(0.2, abs=TOLERANCE)  # MLE's rate
