@@ -19,6 +19,8 @@ def evaluate(
         model: folder or Hub name; a model that heedful exported is asked as its method needs.
         task: a task, or the name or feedback file of one, of which the selection split is read.
         progress: called with what is being done.
+    Raises:
+        RunError: phf-pep8, whose base only a comparison has.
     """
     if isinstance(task, (str, Path)):
         task = load_task(str(task), split="selection")

@@ -33,12 +33,12 @@ def evaluate(
     On its selection split: the test split is read by `compare` alone, which notes each reading.
     """
     from heedful import evaluate as measure
-    from heedful.tasks.named import load_task
+    from heedful.tasks.named import TASKS, load_task
 
     asked = model_or_base(model)
     subject = load_task(
         task,
-        model=asked if task != "pep8" else None,
+        model=None if task in TASKS else asked,
         judge=judge,
         num_prompts=prompts,
         split="selection",

@@ -91,6 +91,12 @@ def test_a_model_is_measured_on_an_own_file_without_training(heedful, wide_model
     assert [path.name for path in heedful.folder.iterdir()] == ["own.jsonl"]
 
 
+def test_a_task_that_trains_its_own_base_cannot_measure_a_model(heedful, wide_model):
+    for model in ([], [wide_model]):
+        found = heedful("eval", *model, "--task", "phf-pep8", "-q", code=2).err
+        assert "phf-pep8: no base to measure against" in found and "--task pep8" in found
+
+
 WRONG = {
     "a task": (["pep9"], ["unknown task 'pep9'", "did you mean 'pep8'?"]),
     "a method": (["own.jsonl", "--methods", "sft,rwrr"], ["unknown method 'rwrr'", "did you mean 'rwr'?"]),

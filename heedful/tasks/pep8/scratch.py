@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from heedful.config import unknown
+from heedful.errors import RunError
 from heedful.records import Feedback
-from heedful.tasks import Reference, Subject
+from heedful.tasks import Evaluation, Reference, Subject
 from heedful.tasks.pep8.base import TRAINING, documents, initialise
 from heedful.tasks.pep8.clean import require_ruff
 from heedful.tasks.pep8.corpus import build
@@ -49,6 +50,7 @@ class PHFPEP8(PEP8):
     def __init__(self, *, split: str = "test", num_prompts: int | None = None, corpus: Path | None = None):
         super().__init__(split=split, num_prompts=num_prompts)
         self.corpus = corpus
+        self.run: Path | None = None  # of the base, once `prepare` has trained it
         if corpus is None:
             require_ruff()
 
@@ -61,7 +63,7 @@ class PHFPEP8(PEP8):
                 build(self.corpus, root=Path(sysconfig.get_path("stdlib")))
         say({"row": "corpus", "stage": "scoring its lines"})
         self.start = initialise(folder / "init")
-        self.run = train(
+        trained = train(
             "mle",
             model=self.start,
             feedback=self.feedback("mle"),
@@ -70,7 +72,7 @@ class PHFPEP8(PEP8):
             resume=True,
             progress=lambda event: say({"row": "base-s0", "stage": "train", **event}),
         )
-        self.base = self.run.model_path
+        self.run, self.base = trained.path, trained.model_path
         self.__dict__.pop("base_policy", None)
 
     @cached_property
@@ -90,4 +92,19 @@ class PHFPEP8(PEP8):
 
     def references(self) -> Sequence[Reference]:
         """The MLE arm, whose model `prepare` trained."""
-        return [Reference("base", "", None, Subject(self.base, suppress=self.text.control_ids), self.run.path)]
+        assert self.run, "prepare() makes it"
+        return [Reference("base", "", None, Subject(self.base, suppress=self.text.control_ids), self.run)]
+
+    def evaluate(self, subject: Subject, **options: Any) -> Evaluation:
+        """As the pep8 task does, against the base that `prepare` trained.
+
+        Raises:
+            RunError: it has not.
+        """
+        if self.run is None:
+            raise RunError(
+                "no base to measure against, which `heedful compare phf-pep8` trains and measures its models with",
+                where=self.name,
+                hint="--task pep8 asks the same prompts, and measures against the embedded base",
+            )
+        return super().evaluate(subject, **options)
