@@ -53,8 +53,11 @@ def sample(
         best_by: a scorer, its name or `module:function`: keep only the best of the `k`, with its score (best-of-n).
         progress: called with (responses finished, tokens drawn).
     Raises:
-        DataError: a prompt does not fit the model's context; names it.
+        DataError: no list of prompts, or a prompt does not fit the model's context; names it.
     """
+    if isinstance(prompts, (str, Feedback)):
+        found = "a text" if isinstance(prompts, str) else "one record"
+        raise DataError(f"found {found}", where="prompts", allowed="a list of prompts", hint="write [prompt]")
     records = [_record(prompt, index) for index, prompt in enumerate(prompts)]
     if not records:
         raise DataError("no prompt to answer", allowed="at least one")

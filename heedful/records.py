@@ -66,6 +66,9 @@ class Response:
     flags: tuple[str, ...] = ()
     author: str | None = None
 
+    def __post_init__(self):
+        _make_tuples(self, "scores", "segments", "flags")
+
     @property
     def pieces(self) -> tuple[str, ...]:
         """What is tokenised apart: the texts of its segments, or the whole."""
@@ -99,6 +102,15 @@ class Feedback:
     seconds: float | None = None
     source: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        _make_tuples(self, "responses", "comparisons", *(() if isinstance(self.prompt, str) else ("prompt",)))
+
+
+def _make_tuples(record: Any, *names: str) -> None:
+    """Lists are as good as tuples to whoever writes a record in Python."""
+    for name in names:
+        object.__setattr__(record, name, tuple(getattr(record, name)))
 
 
 # What a record says --------------------------------------------------------------------------------

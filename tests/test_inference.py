@@ -76,6 +76,12 @@ def test_best_of_n_is_the_best_of_the_same_draws(plain):
     assert kept.scores[0].scorer == "pep8_chars"
 
 
+@pytest.mark.parametrize("prompt", ["ab", Feedback("ab", (Response("old"),))])
+def test_a_prompt_that_is_not_in_a_list_is_refused(plain, prompt):
+    with pytest.raises(DataError, match=r"prompts: found (a text|one record): expected a list of prompts"):
+        sample(plain, prompt)
+
+
 def test_no_prompt_is_an_error(plain):
     with pytest.raises(DataError, match="no prompt"):
         sample(plain, [])

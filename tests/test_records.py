@@ -12,6 +12,8 @@ from heedful.records import (
     Feedback,
     Message,
     Response,
+    Score,
+    Segment,
     from_json,
     is_all_tied,
     judged_pairs,
@@ -48,6 +50,15 @@ def test_every_record_survives_a_round_trip_through_json_text(record):
 
 def test_defaults_are_not_written():
     assert to_json(feedback("a")) == {"prompt": "p", "responses": [{"text": "a"}]}
+
+
+def test_a_record_that_is_written_with_lists_is_the_same():
+    response = Response("ab", segments=[Segment("ab", 1.0)], scores=[Score("s", 1.0)], flags=["f"])
+    record = Feedback([Message("user", "hi")], [response], comparisons=[Comparison(0, 0, 0.0)])
+    assert record.responses == (response,) and response.flags == ("f",) and hash(response)
+    assert record.prompt == (Message("user", "hi"),)
+    assert to_json(Feedback("p", [Response("x")])) == {"prompt": "p", "responses": [{"text": "x"}]}
+    assert to_json(record)["comparisons"] == [{"better": 0, "worse": 0, "strength": 0.0}]
 
 
 def test_null_is_the_same_as_absent():
