@@ -6,7 +6,7 @@ from pathlib import Path
 
 from heedful.checkpoint import load_info
 from heedful.errors import DataError
-from heedful.models import load, load_tokenizer
+from heedful.models import best_device, load, load_tokenizer
 from heedful.records import Feedback, Response, Score, prompt_text
 from heedful.sampling import Sample, Sampling, generate
 from heedful.scorers import Item, Scorer, load_scorer, score_all
@@ -64,7 +64,8 @@ def sample(
     scorer = load_scorer(best_by) if isinstance(best_by, str) else best_by
     needs, asked = needs_of(model), sampling or Sampling()
     settings = replace(asked, banned=(*asked.banned, *needs.suppress), line_prefix=needs.line_prefix)
-    policy, text = load(model), Text(load_tokenizer(model), max_length=2)  # `generate` refuses what does not fit
+    policy = load(model, device=best_device())
+    text = Text(load_tokenizer(model), max_length=2)  # `generate` refuses what does not fit
     ids = [[*text.encode_prompt(r.prompt, line_prefix=needs.line_prefix), *needs.prefix] for r in records]
     drawn = generate(policy.lm, text, ids, settings, k=k, seed=seed, progress=progress)
     answered = [_answered(record, samples, str(model)) for record, samples in zip(records, drawn)]

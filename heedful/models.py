@@ -159,7 +159,18 @@ def _spread(values: Tensor, index: Tensor, shape: torch.Size) -> Tensor:
     return torch.zeros(shape.numel(), dtype=values.dtype, device=values.device).index_copy(0, index, values).view(shape)
 
 
-def load(path: str | Path, *, heads: Mapping[str, Head] | None = None, dtype: torch.dtype = torch.float32) -> Policy:
+def best_device() -> torch.device:
+    """Where a model is asked fastest: on CUDA where there is any; a training finds its own, one for each process."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load(
+    path: str | Path,
+    *,
+    heads: Mapping[str, Head] | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Policy:
     """A policy from a folder or a Hub name. Weights must be safetensors; code that ships with a model is never run.
 
     Raises:
@@ -177,7 +188,7 @@ def load(path: str | Path, *, heads: Mapping[str, Head] | None = None, dtype: to
             where=str(path),
             hint="a file may be cut, or config.json another model's: copy or download it again",
         ) from error
-    policy = Policy(lm, heads).to(dtype)
+    policy = Policy(lm, heads).to(device, dtype)
     probe(policy)
     return policy
 

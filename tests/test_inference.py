@@ -6,7 +6,7 @@ import pytest
 from models import tiny
 from tiny_text import letters
 
-from heedful import Sampling, sample
+from heedful import Sampling, inference, sample
 from heedful.errors import DataError
 from heedful.export import export
 from heedful.inference import Needs, needs_of
@@ -85,3 +85,11 @@ def test_a_prompt_that_is_not_in_a_list_is_refused(plain, prompt):
 def test_no_prompt_is_an_error(plain):
     with pytest.raises(DataError, match="no prompt"):
         sample(plain, [])
+
+
+def test_a_model_is_asked_on_the_best_device(plain, monkeypatch):
+    asked = []
+    monkeypatch.setattr(inference, "best_device", lambda: "the best")
+    monkeypatch.setattr(inference, "load", lambda model, device: asked.append(device) or load(model))
+    sample(plain, ["say: "], sampling=Sampling(max_tokens=2))
+    assert asked == ["the best"]

@@ -11,7 +11,7 @@ from heedful import models
 from heedful.batch import Branch, Group, collate
 from heedful.errors import RunError
 from heedful.method import Head
-from heedful.models import Policy, fit_vocabulary, load, probe
+from heedful.models import Policy, best_device, fit_vocabulary, load, probe
 
 
 def branch(tokens):
@@ -175,6 +175,18 @@ def test_a_policy_in_double_precision_has_heads_and_values_in_it_too(tmp_path):
     policy = load(tmp_path, heads={"value": Head()}, dtype=torch.float64)
     out = policy(collate([GROUPS[1]], tree=True, dtype=torch.float64))
     assert out.logp.dtype is out.value.dtype is torch.float64
+
+
+@pytest.mark.parametrize(("is_there", "expected"), [(True, "cuda"), (False, "cpu")])
+def test_the_best_device_is_cuda_where_there_is_any(monkeypatch, is_there, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: is_there)
+    assert best_device().type == expected
+
+
+def test_a_policy_is_loaded_on_the_device_asked_for(tmp_path, monkeypatch):
+    tiny("llama").save_pretrained(tmp_path)
+    monkeypatch.setattr(models, "probe", lambda policy: None)  # nothing can be computed there
+    assert load(tmp_path, device="meta").lm.device.type == "meta"
 
 
 def test_pickled_weights_are_refused(tmp_path):

@@ -15,7 +15,7 @@ from heedful.data.split import split_feedback
 from heedful.errors import DataError
 from heedful.evals.likelihood import TokenReading, read_tokens
 from heedful.methods import METHODS, load_method
-from heedful.models import Policy, load, load_tokenizer
+from heedful.models import Policy, best_device, load, load_tokenizer
 from heedful.records import Feedback, prompt_text, strict_pairs
 from heedful.sampling import Sampling, best_of_n, generate
 from heedful.scorers import Item, load_scorer, score_all
@@ -145,7 +145,7 @@ class OwnFile:
         progress: Callable[[str], None] | None = None,
     ) -> Evaluation:
         """Read the held-out responses, then answer held-out prompts."""
-        policy = load(subject.model)
+        policy = load(subject.model, device=best_device())
         text = Text(load_tokenizer(subject.model), max_length=context_length(policy))
         say = progress or (lambda message: None)
         found = Evaluation()

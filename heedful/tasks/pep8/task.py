@@ -12,7 +12,7 @@ from heedful.errors import RunError
 from heedful.evals.capability import likelihood_of_documents
 from heedful.evals.kl import kl_per_response
 from heedful.methods import METHODS
-from heedful.models import Policy, load, load_tokenizer
+from heedful.models import Policy, best_device, load, load_tokenizer
 from heedful.records import Feedback, Response, Segment
 from heedful.sampling import Sampling, best_of_n, generate
 from heedful.scorers import Item, score_all
@@ -112,7 +112,7 @@ class PEP8:
     @cached_property
     def base_policy(self) -> Policy:
         """The base, for KL."""
-        return load(self.base)
+        return load(self.base, device=best_device())
 
     def references(self) -> Sequence[Reference]:
         """The base, the conditionally pretrained base in three readings, and best-of-n of the base under the gold
@@ -139,7 +139,7 @@ class PEP8:
         progress: Callable[[str], None] | None = None,
     ) -> Evaluation:
         """Sample once a prompt, score, and read held-out text."""
-        policy = load(subject.model)
+        policy = load(subject.model, device=best_device())
         say = progress or (lambda message: None)
         say("sampling")
         found, samples = self._sample(policy, subject, seed)

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from heedful.errors import RunError
+from heedful.models import load
 from heedful.scorers.reading import read as read_code
 from heedful.scorers.reading import split_rows
 from heedful.tasks import Subject
@@ -97,6 +98,15 @@ def test_best_of_n_keeps_the_best_and_counts_its_scorer_calls(task, base_evaluat
     ids = [row["id"] for row in task.prompts]
     assert all(best.per_prompt[id]["gold"] >= base_evaluation.per_prompt[id]["gold"] for id in ids)
     assert best.ledger["scorer_calls"] == {"pep8_lines": 9}
+
+
+def test_models_are_asked_on_the_best_device(monkeypatch):
+    asked = []
+    monkeypatch.setattr(pep8, "best_device", lambda: "the best")
+    monkeypatch.setattr(pep8, "load", lambda model, device: asked.append((model, device)) or load(model))
+    small = PEP8(split="selection", num_prompts=1)
+    small.evaluate(Subject(small.conditional_base), seed=0)
+    assert asked == [(small.conditional_base, "the best"), (small.base, "the best")]
 
 
 def test_what_clean_authors_wrote_next_has_no_bad_line():
