@@ -201,6 +201,8 @@ class PEP8:
             if style == "clean" and names:
                 values["name_accuracy"] = [hits, names]
             found.per_prompt[document["id"]] = values | {"group": document["id"].partition(":")[2].rpartition(":")[0]}
+        if subject.num_samples > 1:  # the model's distribution is not what its best answers are drawn from
+            return
         asked = self.prompts[:: max(1, len(self.prompts) // KL_PROMPTS)]
         chosen = samples[:: max(1, len(self.prompts) // KL_PROMPTS)]
         mine = [self._encode(row["prompt"], subject) for row in asked]

@@ -98,6 +98,7 @@ def test_best_of_n_keeps_the_best_and_counts_its_scorer_calls(task, base_evaluat
     ids = [row["id"] for row in task.prompts]
     assert all(best.per_prompt[id]["gold"] >= base_evaluation.per_prompt[id]["gold"] for id in ids)
     assert best.ledger["scorer_calls"] == {"pep8_lines": 9}
+    assert not any("kl_to_base" in values for values in best.per_prompt.values())  # not 0: no one knows it
 
 
 def test_models_are_asked_on_the_best_device(monkeypatch):
