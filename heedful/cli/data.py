@@ -1,6 +1,7 @@
 """`heedful data`: look into a feedback file, or split it."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -70,18 +71,21 @@ def split(
     """
     from heedful import split_feedback
     from heedful.data import write_feedback
-    from heedful.disk import safe_name
+    from heedful.disk import discarding, safe_name
 
     parts = {safe_name(name, what="part"): share for name, share in _shares(shares).items()}
     records = read_feedback(file, map, limit, skip_bad)
     found = split_feedback(
         records, by=by.value, shares=parts, seed=seed, max_per_user=max_per_user or None, prefix=prefix
     )
-    out.mkdir(parents=True, exist_ok=True)
     paths = {name: out / f"{name}.jsonl" for name in found.parts}
     _refuse_existing(paths.values())
-    for name, part in found.parts.items():
-        write_feedback(paths[name], part)
+    with ExitStack() as unfinished:
+        for path in paths.values() if out.exists() else [out]:
+            unfinished.enter_context(discarding(path))
+        out.mkdir(parents=True, exist_ok=True)
+        for name, part in found.parts.items():
+            write_feedback(paths[name], part)
     counts = {"counts": dict(found.counts), "files": {name: str(path) for name, path in paths.items()}}
     show(counts, _lines, as_json=as_json)
 

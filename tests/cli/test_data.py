@@ -1,10 +1,13 @@
 """`heedful data`: what is in a file, and its parts."""
 
+import errno
 import json
 from pathlib import Path
 
 import pytest
 from small_feedback import record
+
+from heedful.data import lines
 
 
 def test_inspect_names_what_each_method_lacks(heedful):
@@ -81,6 +84,22 @@ def test_a_split_overwrites_nothing(heedful):
     file = heedful.write("f.jsonl", record(0))
     heedful("data", "split", file, "-o", "parts")
     assert "there already" in heedful("data", "split", file, "-o", "parts", code=2).err
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_full_disk_leaves_nothing_of_a_split(heedful, monkeypatch, is_there):
+    def full(path, records, *, packed):
+        if path.name.startswith(".test"):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return real(path, records, packed=packed)
+
+    real = lines._write_lines
+    monkeypatch.setattr(lines, "_write_lines", full)
+    file = heedful.write("f.jsonl", *map(record, range(20)))
+    if is_there:
+        (heedful.folder / "parts").mkdir()
+    assert "no space" in heedful("data", "split", file, "-o", "parts", code=2).err
+    assert sorted(path.name for path in heedful.folder.rglob("*")) == ["f.jsonl", *["parts"] * is_there]
 
 
 def test_a_record_without_a_user_cannot_be_split_by_user(heedful):
