@@ -8,7 +8,7 @@ INSTALL = @echo "installing heedful into $(VENV); torch alone takes a while" && 
 
 # The demo: OUT is its folder; BUDGET, PROMPTS and METHODS make it smaller, as in `make demo BUDGET=tokens=20000`.
 OUT ?= runs/pep8
-DEMO = $(if $(BUDGET),--budget $(BUDGET)) $(if $(PROMPTS),--prompts $(PROMPTS)) $(if $(METHODS),--methods $(METHODS))
+DEMO = $(if $(BUDGET),--budget $(BUDGET)) $(if $(PROMPTS),--num-prompts $(PROMPTS)) $(if $(METHODS),--methods $(METHODS))
 
 # Two workers of one thread each are faster than one of two: most tests are too small for threads.
 WORKERS ?= 2

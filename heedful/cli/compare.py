@@ -28,8 +28,8 @@ def compare(
         str | None,
         typer.Option("--judge", metavar="SCORER", help=f"Judges answers: {SCORER}."),
     ] = None,
-    prompts: Annotated[
-        int | None, typer.Option("--prompts", min=1, metavar="N", help="Evaluate on the first so many only.")
+    num_prompts: Annotated[
+        int | None, typer.Option("--num-prompts", min=1, metavar="N", help="Evaluate on the first so many only.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="[runs/TASK]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Keep what is done in the folder, and go on.")] = False,
@@ -53,7 +53,7 @@ def compare(
 
     chosen, limits, drawn = _names(methods), read_budget(budget or []), read_seeds(seeds)
     subject = load_task(
-        task, model=model, judge=judge, num_prompts=prompts, map=map or None, limit=limit, skip_bad=skip_bad
+        task, model=model, judge=judge, num_prompts=num_prompts, map=map or None, limit=limit, skip_bad=skip_bad
     )
     with Progress(quiet=quiet) as progress:
         progress.say(f"{subject.name}: preparing", restart=True)

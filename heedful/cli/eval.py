@@ -18,8 +18,8 @@ def evaluate(
     judge: Annotated[
         str | None, typer.Option("--judge", metavar="SCORER", help=f"Judges answers to your own prompts: {SCORER}.")
     ] = None,
-    prompts: Annotated[
-        int | None, typer.Option("--prompts", min=1, metavar="N", help="Evaluate on the first so many only.")
+    num_prompts: Annotated[
+        int | None, typer.Option("--num-prompts", min=1, metavar="N", help="Evaluate on the first so many only.")
     ] = None,
     seed: Seed = 0,
     map: Map = None,
@@ -40,7 +40,7 @@ def evaluate(
         task,
         model=None if task in TASKS else asked,
         judge=judge,
-        num_prompts=prompts,
+        num_prompts=num_prompts,
         split="selection",
         map=map or None,
         limit=limit,

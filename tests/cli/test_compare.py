@@ -76,7 +76,7 @@ def test_a_folder_with_a_comparison_is_not_overwritten(heedful, wide_model, own)
 
 def test_a_judge_gives_win_rates_and_best_of_n(heedful, wide_model, own):
     (heedful.folder / "judge_scorer.py").write_text("def longer(prompt, response):\n    return len(response)\n")
-    options = ["--judge", "judge_scorer:longer", "--methods", "sft", "--prompts", 3, *SMALL, "--json"]
+    options = ["--judge", "judge_scorer:longer", "--methods", "sft", "--num-prompts", 3, *SMALL, "--json"]
     found = heedful("compare", own, "-m", wide_model, *options).json
     rows = {row["method"]: row["metrics"] for row in found["rows"]}
     assert rows["best_of_n"]["win_rate"]["value"] >= 0.5
