@@ -8,7 +8,6 @@ terms   = [term(outputs, batch) ...]     log-probabilities and streams in, sums 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -171,6 +170,5 @@ __all__ = [
     "Source",
     "Term",
     "TermSpec",
-    "partial",
     "term",
 ]

@@ -26,36 +26,19 @@ import yaml
 from heedful.disk import (
     SPELLED,
     append,
-    atomic_write_bytes,
     atomic_write_text,
     exclusive,
     from_json,
     now,
     read_lines,
-    safe_name,
     sha256,
     sweep,
     sync_file,
     to_json,
     turn,
-    write_json,
     writing,
 )
 from heedful.errors import RunError
-
-__all__ = [
-    "Mirror",
-    "Run",
-    "atomic_write_bytes",
-    "atomic_write_text",
-    "config_changes",
-    "config_hash",
-    "environment",
-    "git_state",
-    "safe_name",
-    "versions",
-    "write_json",
-]
 
 SCHEMA = 1
 CONFIG, MANIFEST, METRICS, SAMPLES = "config.yaml", "manifest.json", "metrics.jsonl", "samples.jsonl"

@@ -9,7 +9,6 @@ from heedful.wording import count
 
 GLYPH = 7.3  # mean width of a bold character at 12 px, for placing labels
 
-Scale = Callable[[float], float]
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 

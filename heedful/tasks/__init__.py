@@ -8,7 +8,6 @@ from typing import Any, Literal, Protocol
 from heedful.records import Feedback
 
 Direction = Literal["higher", "lower", "none"]
-PerPrompt = Mapping[str, Mapping[str, Any]]  # prompt or document id -> metric -> number, or [numerator, denominator]
 
 
 @dataclass(frozen=True)

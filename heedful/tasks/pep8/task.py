@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from heedful.config import merge, read_yaml
-from heedful.errors import RunError
 from heedful.evals.capability import likelihood_of_documents
 from heedful.evals.kl import kl_per_response
 from heedful.methods import METHODS
@@ -26,7 +25,6 @@ from heedful.text import Text
 RESPONSE_TOKENS = 128
 BEST_OF = 16
 KL_PROMPTS = 64  # of the prompts, evenly spread: two more forwards of each are dear
-MAX_LENGTH = 512  # of the rows the base was trained on
 SAMPLING: Mapping[str, Any] = {"temperature": 0.7, "top_p": 0.9}  # Korbak et al. 2023, released code
 RECIPES = Path(__file__).parents[2] / "recipes" / "pep8"
 LINE_SCORED = ("mle", "filtering", "conditional", "unlikelihood", "rwr", "awr")
@@ -267,9 +265,3 @@ def demonstration(row: Mapping[str, Any]) -> Feedback:
     """A prompt and what a clean author wrote next, cut like any response."""
     response = Response(row["response"], demonstration=True, truncated=True)
     return Feedback(prompt=row["prompt"], responses=(response,), id=row["id"], source="pep8")
-
-
-def require_base(path: Path) -> None:
-    """Stop where the base model is not installed."""
-    if not (path / "config.json").is_file():
-        raise RunError("the embedded base model is missing", where=str(path), hint="install heedful again")
