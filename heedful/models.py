@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.utils import cached_file
 
 from heedful.batch import Branch, Group, TreeBatch, attention, collate
 from heedful.errors import RunError
@@ -199,6 +200,14 @@ def load_tokenizer(path: str | Path):
         return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise RunError(f"cannot load a tokenizer: {error}", where=str(path)) from error
+
+
+def commit(name: str) -> str:
+    """The commit that a Hub name stands for, the folder that its files are kept in."""
+    try:
+        return Path(str(cached_file(name, "config.json"))).parent.name
+    except (OSError, ValueError) as error:
+        raise RunError(f"cannot load a causal language model: {error}", where=name) from error
 
 
 def _refuse_pickle(path: str | Path) -> None:

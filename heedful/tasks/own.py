@@ -12,10 +12,11 @@ from heedful.config import read_yaml
 from heedful.data import FeedbackFile
 from heedful.data.kinds import count_kinds, missing
 from heedful.data.split import split_feedback
+from heedful.disk import sha256
 from heedful.errors import DataError
 from heedful.evals.likelihood import TokenReading, read_tokens
 from heedful.methods import METHODS, load_method
-from heedful.models import Policy, best_device, load, load_tokenizer
+from heedful.models import Policy, best_device, commit, load, load_tokenizer
 from heedful.records import Feedback, prompt_text, strict_pairs
 from heedful.sampling import Sampling, best_of_n, generate
 from heedful.scorers import Item, load_scorer, score_all
@@ -118,7 +119,8 @@ class OwnFile:
         return read_yaml(RECIPE)
 
     def describe(self) -> Mapping[str, Any]:
-        """The file, its split and its kinds of feedback."""
+        """The file, its split and its kinds of feedback, the model's weights and the judge: other ones are another
+        comparison."""
         return {
             "file": self.file.path,
             "sha256": self.file.sha256,
@@ -126,7 +128,9 @@ class OwnFile:
             "train": len(self.train_part),
             "prompts": len(self.held_out),
             "kinds": count_kinds(self.file),
-            "judge": self.judge.name if self.judge else None,
+            "model": str(self.base),
+            "weights": _weights(self.base),
+            "judge": {"name": self.judge.name, "version": self.judge.version} if self.judge else None,
         }
 
     def references(self) -> Sequence[Reference]:
@@ -224,6 +228,13 @@ class OwnFile:
         ]
         scores = iter(score_all(self.judge, items))
         return [[next(scores).value for _ in several] for several in drawn]
+
+
+def _weights(model: str | Path) -> Mapping[str, str]:
+    """The sha256 of each file of weights in a folder; of a Hub name its commit."""
+    if Path(model).is_dir():
+        return {file.name: sha256(file) for file in sorted(Path(model).glob("*.safetensors"))}
+    return {"commit": commit(str(model))}
 
 
 def _one_per_prompt(records: Sequence[Feedback]) -> list[Feedback]:
