@@ -6,8 +6,8 @@
     run = heedful.train("sft", model="my/model", feedback=feedback, out="runs/sft")
     answers = heedful.sample(run.model_path, ["def area(width, height):\n"])
 
-The names here are the bodies of the command line's verbs. Each is imported when it is first used, so that
-`import heedful` costs nothing.
+The names here are the bodies of the command line's verbs, which add where results go and the embedded base where no
+model is named. Each is imported when it is first used, so that `import heedful` costs nothing.
 """
 
 from importlib import import_module
@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from heedful.comparison import compare
-    from heedful.data import inspect_feedback, load_feedback, split_feedback
+    from heedful.data import load_feedback, split_feedback
     from heedful.errors import ConfigError, DataError, HeedfulError, RunError
     from heedful.evaluation import evaluate
     from heedful.inference import sample
+    from heedful.inspection import inspect_feedback
     from heedful.methods import METHODS
     from heedful.records import Feedback, Response
     from heedful.report import build_report
@@ -60,7 +61,7 @@ _HOMES = {
     "build_report": "report",
     "compare": "comparison",
     "evaluate": "evaluation",
-    "inspect_feedback": "data",
+    "inspect_feedback": "inspection",
     "load_feedback": "data",
     "load_scorer": "scorers",
     "sample": "inference",

@@ -48,13 +48,14 @@ ALLOWED = {
     "methods": "config method objectives sources targets text",
     "probes": "models records runs sampling text",
     "memory": "",
-    "training": "batch checkpoint config data loop memory method methods mirrors models probes records runs schedule "
+    "training": "batch checkpoint config data disk loop memory method methods mirrors models probes records runs schedule "
     "text",
     "estimate": "learner memory schedule training",
     "inference": "checkpoint models records sampling scorers text",
     "evals": "batch disk models records results runs sampling scorers text",
     "tasks": "batch checkpoint config data disk evals inference methods models records sampling scorers targets text "
     "training",
+    "inspection": "data methods models records tasks text",
     "comparison": "checkpoint config data disk evals methods records results runs schedule tasks training",
     "evaluation": "comparison inference results tasks",
     "cli": "*",  # all of the above

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from heedful.cli.options import AsJson, Limit, Map, Model, Seed, SkipBad, read_feedback, tokenizer_or_base
+from heedful.cli.options import AsJson, Limit, Map, Model, Seed, SkipBad, read_feedback
 from heedful.cli.output import show
 
 File = Annotated[
@@ -34,17 +34,11 @@ def inspect(
 
     The tokens and the mask of one example are those of --model.
     """
-    from heedful import METHODS, inspect_feedback, load_feedback
+    from heedful import inspect_feedback, load_feedback
     from heedful.data import render
-    from heedful.methods import load_method
-    from heedful.models import load_tokenizer
-    from heedful.text import Text
 
     records = load_feedback(file, map=map or None, limit=limit, on_bad_row="skip" if skip_bad else "error")
-    tokenizer = load_tokenizer(tokenizer_or_base(model))
-    text = Text(tokenizer, max_length=tokenizer.model_max_length)
-    report = inspect_feedback(records, text, {name: load_method(name).FEEDBACK for name in METHODS})
-    show(report, lambda found: [render(found).rstrip("\n")], as_json=as_json)
+    show(inspect_feedback(records, model), lambda found: [render(found).rstrip("\n")], as_json=as_json)
 
 
 def split(

@@ -1,6 +1,6 @@
 """Feedback files: read any known shape into records, look into them, split them."""
 
-from heedful.data.inspect import inspect_feedback, render
+from heedful.data.inspect import describe_feedback, render
 from heedful.data.kinds import KINDS, count_kinds, kinds_of, missing, usable
 from heedful.data.lines import write_feedback
 from heedful.data.load import FeedbackFile, load_feedback
@@ -11,7 +11,7 @@ __all__ = [
     "FeedbackFile",
     "Split",
     "count_kinds",
-    "inspect_feedback",
+    "describe_feedback",
     "kinds_of",
     "load_feedback",
     "missing",

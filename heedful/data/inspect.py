@@ -20,7 +20,7 @@ SHOWN_TOKENS = 64  # of an example, at each end
 Report = dict[str, Any]
 
 
-def inspect_feedback(
+def describe_feedback(
     file: Sequence[Feedback], text: Any = None, methods: Mapping[str, Iterable[Need]] | None = None
 ) -> Report:
     """Everything that can be said of a feedback file before training on it.

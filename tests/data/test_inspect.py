@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from heedful.data import inspect_feedback, load_feedback, render
+from heedful.data import describe_feedback, load_feedback, render
 from heedful.data.inspect import quantiles
 from heedful.errors import ConfigError
 from heedful.records import from_json
@@ -37,7 +37,7 @@ class Letters:
 
 def test_preferences_are_counted_with_ties_and_length_bias():
     tie = preferred("a", "b", pair={"strength": 0})
-    found = inspect_feedback([preferred("long", "x"), preferred("y", "short"), tie])["preferences"]
+    found = describe_feedback([preferred("long", "x"), preferred("y", "short"), tie])["preferences"]
     assert (found["strict_pairs"], found["ties"], found["all_tied_records"]) == (2, 1, 1)
     assert found["tie_share"] == pytest.approx(1 / 3) and found["longer_preferred"] == 0.5
     assert found["strengths"] == {"0": 1, "1": 2}
@@ -46,23 +46,23 @@ def test_preferences_are_counted_with_ties_and_length_bias():
 def test_a_cycle_of_preferences_is_counted():
     texts = [{"text": letter} for letter in "abcd"]
     ring = [{"better": a, "worse": b} for a, b in ((0, 1), (1, 2), (2, 0), (3, 0))]
-    assert inspect_feedback([record(*texts, comparisons=ring)])["preferences"]["cyclic_records"] == 1
-    assert inspect_feedback([record(*texts, comparisons=ring[:2])])["preferences"]["cyclic_records"] == 0
+    assert describe_feedback([record(*texts, comparisons=ring)])["preferences"]["cyclic_records"] == 1
+    assert describe_feedback([record(*texts, comparisons=ring[:2])])["preferences"]["cyclic_records"] == 0
 
 
 def test_equal_texts_in_a_pair_are_counted():
-    report = inspect_feedback([preferred("a", "a")])
+    report = describe_feedback([preferred("a", "a")])
     assert report["preferences"]["identical_pairs"] == report["duplicates"]["records_with_equal_responses"] == 1
 
 
 def test_duplicates_are_exact_or_of_a_prompt():
-    found = inspect_feedback([preferred("a", "b"), preferred("a", "b", id="x"), preferred("a", "c")])["duplicates"]
+    found = describe_feedback([preferred("a", "b"), preferred("a", "b", id="x"), preferred("a", "c")])["duplicates"]
     assert (found["exact"], found["distinct_prompts"], found["records_of_repeated_prompts"]) == (1, 1, 3)
 
 
 def test_labelers_who_prefer_opposite_sides_contradict_and_disagree():
     records = [preferred("a", "b", labeler="ann", id="1"), preferred("b", "a", labeler="bob", id="2")]
-    found = inspect_feedback(records)["agreement"]
+    found = describe_feedback(records)["agreement"]
     assert (found["contradictions"], found["agree"], found["examples"]) == (1, 0.0, [["1", "2"]])
 
 
@@ -72,7 +72,7 @@ def test_agreement_is_the_share_of_equal_pairs_of_verdicts():
         preferred("a", "b", labeler="bob"),
         preferred("b", "a", labeler="cy"),
     ]
-    found = inspect_feedback(verdicts)["agreement"]
+    found = describe_feedback(verdicts)["agreement"]
     assert found["agree"] == pytest.approx(1 / 3)
     assert found["by_labeler"] == {
         "ann": {"met": 2, "agree": 0.5},
@@ -82,26 +82,26 @@ def test_agreement_is_the_share_of_equal_pairs_of_verdicts():
 
 
 def test_a_tie_and_a_preference_disagree_but_do_not_contradict():
-    found = inspect_feedback([preferred("a", "b"), preferred("a", "b", pair={"strength": 0})])["agreement"]
+    found = describe_feedback([preferred("a", "b"), preferred("a", "b", pair={"strength": 0})])["agreement"]
     assert (found["agree"], found["contradictions"]) == (0.0, 0)
 
 
 def test_good_and_bad_labels_on_one_response_contradict():
     labels = [record({"text": "a", "label": label}) for label in ("good", "bad")]
-    assert inspect_feedback(labels)["agreement"]["contradictions"] == 1
+    assert describe_feedback(labels)["agreement"]["contradictions"] == 1
 
 
 def test_the_same_row_twice_is_no_agreement():
-    assert inspect_feedback([preferred("a", "b")] * 2)["agreement"]["judged_more_than_once"] == 0
+    assert describe_feedback([preferred("a", "b")] * 2)["agreement"]["judged_more_than_once"] == 0
 
 
 def test_equal_responses_in_one_record_are_no_second_opinion():
     twin = {"text": "a", "label": "good"}
-    assert inspect_feedback([record(twin, twin)])["agreement"]["judged_more_than_once"] == 0
+    assert describe_feedback([record(twin, twin)])["agreement"]["judged_more_than_once"] == 0
 
 
 def test_scores_segments_flags_and_odd_responses_are_counted():
-    report = inspect_feedback(
+    report = describe_feedback(
         [
             record(
                 {"text": "a b", "score": 2, "segments": [{"text": "a", "score": 0}, {"text": " b", "score": -1}]},
@@ -129,7 +129,7 @@ def test_quantiles_are_values_of_the_file():
 
 
 def test_an_example_trains_the_response_and_not_the_prompt():
-    example = inspect_feedback([record({"text": "ab"}, prompt="hi")], Letters())["example"]
+    example = describe_feedback([record({"text": "ab"}, prompt="hi")], Letters())["example"]
     assert "".join(example["tokens"]) == "^hiab$" and example["mask"] == [0, 0, 0, 1, 1, 1]
     assert example["over_the_context"] == 0
 
@@ -139,23 +139,23 @@ def test_an_example_that_cannot_be_rendered_says_why():
         def encode_prompt(self, prompt):
             raise ConfigError("the model has no chat template")
 
-    assert "no chat template" in inspect_feedback([record({"text": "a"})], Bare())["example"]["error"]
+    assert "no chat template" in describe_feedback([record({"text": "a"})], Bare())["example"]["error"]
 
 
 def test_a_file_without_responses_has_no_example():
-    assert inspect_feedback([record()], Letters())["example"] == {}
+    assert describe_feedback([record()], Letters())["example"] == {}
 
 
 def test_methods_that_cannot_learn_from_it_say_what_is_missing():
     methods = {"sft": {"demonstrations", "pairs"}, "awr": {"segments"}}
-    report = inspect_feedback([preferred("a", "b")], methods=methods)
+    report = describe_feedback([preferred("a", "b")], methods=methods)
     assert report["methods"] == {"sft": None, "awr": "no response has scored `segments`"}
     assert "methods that can learn from this: sft\n  not awr: no response has scored `segments`" in render(report)
 
 
 def test_methods_that_lack_the_same_share_a_line():
     methods = {"awr": {"segments"}, "sft": {"pairs"}, "ilf": {"critiques"}, "rwr": {"segments"}}
-    lines = render(inspect_feedback([preferred("a", "b")], methods=methods)).splitlines()
+    lines = render(describe_feedback([preferred("a", "b")], methods=methods)).splitlines()
     assert lines[-2:] == [
         "  not awr, rwr: no response has scored `segments`",
         "  not ilf: no response has a `critique`",
@@ -167,7 +167,7 @@ def test_methods_that_lack_the_same_share_a_line():
 )
 def test_agreement_that_cannot_be_measured_is_said(labelers, words):
     records = [preferred("a", "b", labeler=name, prompt=name) for name in labelers] or [preferred("a", "b")]
-    report = inspect_feedback(records)
+    report = describe_feedback(records)
     found = report["agreement"]
     assert (found["labelers"], found["agree"], found["contradictions"], found["by_labeler"]) == (words, None, 0, {})
     assert shown(report, "labelers") == words
@@ -176,7 +176,7 @@ def test_agreement_that_cannot_be_measured_is_said(labelers, words):
 
 
 def test_an_agreement_of_0_is_shown():
-    report = inspect_feedback([preferred("a", "b", labeler="ann"), preferred("b", "a", labeler="bob")])
+    report = describe_feedback([preferred("a", "b", labeler="ann"), preferred("b", "a", labeler="bob")])
     assert (shown(report, "agree"), shown(report, "contradictions")) == ("0", "1")
 
 
@@ -189,7 +189,7 @@ def shown(report, name: str) -> str:
 def test_the_report_of_a_file_accounts_for_its_rows(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"instruction": "i", "output": ""}\n{"instruction": "i", "output": "o", "x": 1}\n')
-    report = inspect_feedback(load_feedback(path))
+    report = describe_feedback(load_feedback(path))
     assert report["file"]["rows"] == 2 and report["file"]["dropped"] == {"empty `output`": 1}
     assert json.loads(json.dumps(report))["records"] == 1
     text = render(report)
@@ -202,9 +202,9 @@ def test_nothing_from_the_file_can_move_the_cursor():
         record({"text": wild, "flags": [wild], "author": wild, "label": "good"}, prompt=wild, labeler=wild, id=wild),
         record({"text": wild, "label": "bad"}, prompt=wild, labeler="ann", id=wild + "2"),
     ]
-    assert "\x1b" not in render(inspect_feedback(records, Letters()))
+    assert "\x1b" not in render(describe_feedback(records, Letters()))
 
 
 def test_a_long_example_is_cut_in_the_middle():
-    text = render(inspect_feedback([record({"text": "b" * 500}, prompt="a" * 500)], Letters()))
+    text = render(describe_feedback([record({"text": "b" * 500}, prompt="a" * 500)], Letters()))
     assert len(text) < 1500 and " ... [b]" in text

@@ -1,0 +1,24 @@
+"""Look into feedback before training on it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from heedful.data import describe_feedback
+from heedful.methods import METHODS, load_method
+from heedful.models import load_tokenizer
+from heedful.records import Feedback
+from heedful.tasks.pep8.assets import ASSETS
+from heedful.text import Text
+
+
+def inspect_feedback(file: Sequence[Feedback], model: str | Path | None = None) -> dict[str, Any]:
+    """Everything that can be said of a feedback file, as plain data; `heedful.data.render` makes lines of text of it.
+
+    Args:
+        file: what `load_feedback` returns, or any records.
+        model: folder or Hub name of a model, for the tokens and the mask of one example; the embedded one if none.
+    """
+    tokenizer = load_tokenizer(ASSETS / "tokenizer" if model is None else model)
+    text = Text(tokenizer, max_length=tokenizer.model_max_length)
+    return describe_feedback(file, text, {name: load_method(name).FEEDBACK for name in METHODS})
