@@ -23,7 +23,10 @@ class By(StrEnum):
 
 
 def inspect(
-    file: File,
+    file: Annotated[
+        str,
+        typer.Argument(metavar="FILE", help="As elsewhere, or pep8: the embedded task's scored corpus."),
+    ],
     model: Model = None,
     map: Map = None,
     limit: Limit = None,
@@ -34,10 +37,11 @@ def inspect(
 
     The tokens and the mask of one example are those of --model.
     """
-    from heedful import inspect_feedback, load_feedback
+    from heedful import inspect_feedback
     from heedful.data import render
+    from heedful.tasks.named import feedback_for
 
-    records = load_feedback(file, map=map or None, limit=limit, on_bad_row="skip" if skip_bad else "error")
+    records = feedback_for("mle", file, map=map or None, limit=limit, skip_bad=skip_bad)
     show(inspect_feedback(records, model), lambda found: [render(found).rstrip("\n")], as_json=as_json)
 
 

@@ -45,18 +45,16 @@ def model_or_base(model: str | None) -> str:
     return str(base)
 
 
-def tokenizer_or_base(model: str | None) -> str:
-    """Where to take a tokenizer from: the model asked for, or the embedded task's."""
-    from heedful.tasks.pep8.assets import ASSETS
-
-    return str(ASSETS / "tokenizer") if model is None else model
-
-
 def read_feedback(path: str, map: list[str] | None, limit: int | None, skip_bad: bool):
     """The records of a file, with a line on stderr for what was left out."""
     from heedful import load_feedback
 
     file = load_feedback(path, map=map or None, limit=limit, on_bad_row="skip" if skip_bad else "error")
-    for reason, count in {**file.dropped, **file.skipped}.items():
-        typer.echo(f"{Path(path).name}: {count} rows left out: {reason}", err=True)
+    say_left_out(file)
     return file
+
+
+def say_left_out(file) -> None:
+    """A line on stderr for each reason."""
+    for reason, count in {**file.dropped, **file.skipped}.items():
+        typer.echo(f"{Path(file.path).name}: {count} rows left out: {reason}", err=True)

@@ -1,6 +1,6 @@
 """Recipes: a YAML file of the user's, or one that ships with heedful."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,19 @@ def shipped() -> list[str]:
     return sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.yaml"))
 
 
-def settings(recipe: str | None, method: str, changes: Sequence[str]) -> dict[str, Any]:
-    """The settings of a recipe with `--set` laid over them.
+def settings(
+    recipe: str | None, method: str, changes: Sequence[str], base: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The settings of a recipe laid over those of a task, and `--set` over both.
 
     Args:
         recipe: a path, the name of a shipped recipe, with or without the method's name before it, or nothing.
+        base: what holds where neither says otherwise.
     """
-    from heedful.config import override, read_yaml
+    from heedful.config import merge, override, read_yaml
 
-    return override(read_yaml(_find(recipe, method)) if recipe is not None else {}, changes)
+    own = read_yaml(_find(recipe, method)) if recipe is not None else {}
+    return override(merge(base or {}, own), changes)
 
 
 def _find(recipe: str, method: str) -> Path:

@@ -16,7 +16,7 @@ from heedful.cli.options import (
     Set,
     SkipBad,
     model_or_base,
-    read_feedback,
+    say_left_out,
 )
 from heedful.cli.output import show
 from heedful.cli.progress import Progress
@@ -28,7 +28,9 @@ def train(
         str | None, typer.Argument(metavar="[RECIPE]", help="A YAML file, or the name of one that ships.")
     ] = None,
     *,
-    feedback: Annotated[str, typer.Option("--feedback", "-f", metavar="FILE", help="What to learn from.")],
+    feedback: Annotated[
+        str, typer.Option("--feedback", "-f", metavar="FILE", help="What to learn from: a file, or pep8.")
+    ],
     model: Model = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="RUN", help="Run folder. [runs/METHOD]")] = None,
     resume: Resume = False,
@@ -48,13 +50,16 @@ def train(
 ) -> None:
     """Train a model with one method.
 
-    The result is a plain Hugging Face folder, RUN/model.
+    The result is a plain Hugging Face folder, RUN/model. `--feedback pep8` is what METHOD learns from in the embedded
+    task, and needs no file; the settings are then that task's, with RECIPE and --set laid over them.
     """
     from heedful.cli.recipes import settings
+    from heedful.tasks.named import feedback_for, settings_for
 
-    asked = settings(recipe, method, changes or [])
     _check_method(method)
-    records = read_feedback(feedback, map, limit, skip_bad)
+    asked = settings(recipe, method, changes or [], settings_for(method, feedback))
+    records = feedback_for(method, feedback, map=map or None, limit=limit, skip_bad=skip_bad)
+    say_left_out(records)
     base = model_or_base(model)
     if dry_run:
         show(_plan(method, base, records, asked), plan_lines, as_json=as_json)

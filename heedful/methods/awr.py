@@ -7,7 +7,7 @@ objective   alpha * advantage-weighted nll + (1 - alpha) * value regression, bot
 Deviations: the value head is linear with a bias and does not pull on the trunk. `value_head: paper` is the released
 one, without bias, -sigmoid, not detached: it starts at -0.5 and cannot hold a score outside (-1, 0), such as those of
 very short lines.
-Run: heedful train awr --feedback scored.jsonl.gz --out runs/awr
+Run: heedful train awr --feedback pep8 --out runs/awr
 """
 
 from functools import partial

@@ -7,7 +7,7 @@ objective   nll, mean over tokens
 Deviations: 1% of the tokens are dropped everywhere (the released PEP8 recipe drops 10%); a threshold of None is the
 median score, the paper names one per task. At inference the good token stands first, before each line if `lines`, and
 both are banned from being drawn.
-Run: heedful train conditional --feedback scored.jsonl.gz --out runs/conditional
+Run: heedful train conditional --feedback pep8 --out runs/conditional
 """
 
 from functools import partial

@@ -4,7 +4,7 @@ source      fixed scored corpus
 targets     responses below a threshold, or else a quantile, of their mean segment score are dropped
 objective   nll, mean over tokens
 At an equal token budget the kept text is seen more often; `epoch` in metrics.jsonl says how often.
-Run: heedful train filtering --feedback scored.jsonl.gz --out runs/filtering
+Run: heedful train filtering --feedback pep8 --out runs/filtering
 """
 
 from functools import partial

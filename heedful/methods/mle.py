@@ -3,7 +3,7 @@
 source      fixed corpus
 targets     every token is trained, EOS included
 objective   nll, mean over tokens (Korbak et al. 2023, section 3, arXiv:2302.08582)
-Run: heedful train mle --feedback corpus.jsonl.gz --out runs/mle
+Run: heedful train mle --feedback pep8 --out runs/mle
 """
 
 from functools import partial

@@ -5,7 +5,7 @@ targets     weight exp(R / beta) on each token of a segment with score R
 objective   weighted nll over all tokens
 Deviation: the released code adds a constant factor exp(0.5 / beta) by running it through an untrained value head.
 At the paper's beta of 10 the weights of per-character scores differ by less than 1%: it can hardly differ from MLE.
-Run: heedful train rwr --feedback scored.jsonl.gz --out runs/rwr
+Run: heedful train rwr --feedback pep8 --out runs/rwr
 """
 
 from functools import partial

@@ -3,7 +3,7 @@
 source      fixed demonstrations; where a record has none, its best judged response
 targets     the prompt is masked, the response and its EOS are trained
 objective   nll, mean over response tokens
-Run: heedful train sft --feedback demonstrations.jsonl --out runs/sft
+Run: heedful train sft --feedback pep8 --out runs/sft
 """
 
 from functools import partial

@@ -6,7 +6,7 @@ targets     each token marked aligned or misaligned by its segment's score
 objective   nll on aligned tokens + alpha * unlikelihood on misaligned ones, both over all tokens
 Deviation: a threshold of 0 is a threshold. In the released code it counts as none, and the PII and PEP8 recipes
 become nearly MLE.
-Run: heedful train unlikelihood --feedback scored.jsonl.gz --out runs/unlikelihood
+Run: heedful train unlikelihood --feedback pep8 --out runs/unlikelihood
 """
 
 from functools import partial

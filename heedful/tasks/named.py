@@ -1,8 +1,9 @@
 """Tasks by name: the embedded one, or a feedback file of the user's."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from heedful.config import unknown
 from heedful.data import FeedbackFile, load_feedback
@@ -10,7 +11,7 @@ from heedful.errors import ConfigError
 from heedful.tasks import Task
 
 TASKS = {"pep8": "heedful.tasks.pep8.task:PEP8", "phf-pep8": "heedful.tasks.pep8.scratch:PHFPEP8"}
-EMBEDDED = ("--model", "--judge", "--map", "--limit", "--skip-bad")
+SHIPPED = "pep8"  # the task whose feedback ships, so that its name stands for a feedback file
 
 
 def load_task(
@@ -34,15 +35,39 @@ def load_task(
         split: "test", or "selection" to choose settings by.
     """
     if name in TASKS:
-        own = dict(zip(EMBEDDED, (model, judge, map, limit, skip_bad)))
-        if given := [option for option, value in own.items() if value]:
-            raise ConfigError(f"{given[0]} goes with a feedback file", where=name, hint=f"{name} brings its own")
+        own = {"--model": model, "--judge": judge, "--map": map, "--limit": limit, "--skip-bad": skip_bad}
+        _refuse_given(name, own)
         module, _, kind = TASKS[name].partition(":")
         return getattr(import_module(module), kind)(split=split, num_prompts=num_prompts)
     if not Path(name).exists() and not any(mark in name for mark in "./"):
         raise unknown(name, "task", [*TASKS, "a feedback file"])
     file = load_feedback(name, map=map, limit=limit, on_bad_row="skip" if skip_bad else "error")
     return _own(file, model, judge, num_prompts, split)
+
+
+def feedback_for(
+    method: str, name: str, *, map: Iterable[str] | None = None, limit: int | None = None, skip_bad: bool = False
+) -> FeedbackFile:
+    """A feedback file by its path; or by the name of the embedded task, what the method learns from there."""
+    if name != SHIPPED:
+        return load_feedback(name, map=map, limit=limit, on_bad_row="skip" if skip_bad else "error")
+    _refuse_given(name, {"--map": map, "--skip-bad": skip_bad})
+    records = _shipped().feedback(method)[:limit]
+    return FeedbackFile(records, path=name, format=name, sha256="", num_rows=len(records))
+
+
+def settings_for(method: str, name: str) -> Mapping[str, Any]:
+    """The recipe that goes with `feedback_for`: the embedded task's, and none for a file."""
+    return _shipped().settings(method) if name == SHIPPED else {}
+
+
+def _shipped() -> Task:
+    return load_task(SHIPPED, split="selection")  # nobody who trains needs the test split's text
+
+
+def _refuse_given(name: str, options: Mapping[str, Any]) -> None:
+    if given := [option for option, value in options.items() if value]:
+        raise ConfigError(f"{given[0]} goes with a feedback file", where=name, hint=f"{name} brings its own")
 
 
 def _own(file: FeedbackFile, model, judge, num_prompts, split) -> Task:

@@ -40,6 +40,12 @@ def test_inspect_needs_no_model_of_the_users(heedful):
     assert heedful("data", "inspect", file, "--json").json["example"]["mask"][-1] == 1
 
 
+def test_inspect_shows_the_embedded_corpus_by_the_name_of_its_task(heedful):
+    found = heedful("data", "inspect", "pep8", "--limit", 3, "--json").json
+    assert found["records"] == found["kinds"]["segments"] == 3
+    assert found["methods"]["conditional"] is None
+
+
 def test_wrong_rows_are_counted_where_they_may_be_skipped(heedful):
     file = heedful.write("f.jsonl", record(0), '{"prompt": ', record(2))
     assert "f.jsonl:2" in heedful("data", "inspect", file, code=2).err

@@ -26,7 +26,7 @@ def test_a_file_of_the_users_comes_before_a_shipped_recipe(tmp_path, monkeypatch
 def test_a_recipe_that_is_no_mapping_is_refused(tmp_path):
     path = tmp_path / "list.yaml"
     path.write_text("- 1\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"list.yaml: a recipe is a mapping, found list"):
+    with pytest.raises(ConfigError, match=r"list\.yaml: found a list of 1: expected settings"):
         settings(str(path), "sft", [])
 
 

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from heedful.checkpoint import steps
+from heedful.tasks.named import feedback_for
 
 SHORT = ["--set", "budget.steps=3", "--set", "batch_size=4", "--set", "dtype=float32"]
 
@@ -74,6 +75,33 @@ def test_a_recipe_is_a_file_and_set_goes_over_it(heedful, model, feedback):
     heedful("train", "sft", recipe, "-f", feedback, "-m", model, "-o", "run", "--set", "optim.lr=1e-5")
     config = json.loads((heedful.folder / "run/manifest.json").read_text())["config"]
     assert (config["batch_size"], config["optim"]["lr"], config["optim"]["warmup"]) == (2, 1e-5, 0)
+
+
+def test_the_embedded_feedback_needs_no_file_and_brings_its_settings(heedful, model):
+    changes = ["--limit", 2, "--set", "budget.steps=1", "--set", "validation=0", "--set", "batch_size=4"]
+    heedful("train", "conditional", "--feedback", "pep8", "-m", model, *changes)
+    config = json.loads((heedful.folder / "runs/conditional/manifest.json").read_text())["config"]
+    assert config["optim"]["betas"] == [0.9, 0.95] and config["max_length"] == 512 and config["batch_size"] == 4
+    assert config["method"]["threshold"] == 0.0 and config["method"]["lines"] is True
+
+
+def test_the_embedded_feedback_is_that_of_the_method():
+    assert len(feedback_for("sft", "pep8", limit=2)) == 2
+    assert feedback_for("sft", "pep8", limit=2)[0].responses[0].demonstration
+    assert feedback_for("rwr", "pep8", limit=2)[0].responses[0].segments
+
+
+def test_a_recipe_goes_over_the_settings_of_the_embedded_feedback(heedful, model):
+    recipe = heedful.folder / "mine.yaml"
+    recipe.write_text("optim: {warmup: 0}\nbudget: {steps: 1}\nvalidation: 0\n", encoding="utf-8")
+    heedful("train", "mle", recipe, "-f", "pep8", "--limit", 1, "-m", model, "-o", "run")
+    optim = json.loads((heedful.folder / "run/manifest.json").read_text())["config"]["optim"]
+    assert (optim["warmup"], optim["betas"]) == (0, [0.9, 0.95])
+
+
+def test_the_embedded_feedback_needs_no_map(heedful):
+    found = heedful("train", "mle", "-f", "pep8", "--map", "prompt=q", code=2).err
+    assert "pep8: --map goes with a feedback file (pep8 brings its own)" in found
 
 
 def test_limit_and_map_read_any_file(heedful, model):
@@ -140,7 +168,7 @@ def test_defaults_of_the_method_are_settings_too_and_so_is_the_method(heedful, m
     heedful("train", "rwr", *arguments)
     manifest = json.loads((heedful.folder / "run/manifest.json").read_text())
     assert manifest["config"]["method"] == {"beta": 10.0}
-    assert manifest["subject"] == {"method_name": "rwr", "model": str(model)}
+    assert manifest["subject"].items() >= {"method_name": "rwr", "model": str(model)}.items()
     (heedful.folder / "run/DONE").unlink()
     assert 'method_name: "rwr" -> "mle"' in heedful("train", "mle", *arguments, "--resume", code=2).err
 
@@ -148,3 +176,11 @@ def test_defaults_of_the_method_are_settings_too_and_so_is_the_method(heedful, m
 def test_a_model_that_is_not_there_leaves_no_folder(heedful, feedback):
     heedful("train", "sft", "-f", feedback, "-m", "no/such/model", "-o", "run", *SHORT, code=2)
     assert not (heedful.folder / "run").exists()
+
+
+def test_a_finished_run_is_not_that_of_other_feedback(heedful, model, feedback):
+    arguments = ["-m", model, "-o", "run", *SHORT]
+    heedful("train", "sft", "-f", feedback, *arguments)
+    other = heedful.write("other.jsonl", *({"prompt": f"ask {n}: ", "completion": "no"} for n in range(8)))
+    assert "feedback: " in heedful("train", "sft", "-f", other, *arguments, "--resume", code=2).err
+    assert "feedback: " in heedful("train", "sft", "-f", feedback, "--limit", 5, *arguments, "--resume", code=2).err
