@@ -244,7 +244,7 @@ class Run:
         changes = [*config_changes(was, now_is), *config_changes(run.config, config)]
         if changes and not allow_config_change:
             listing = "".join(f"\n  {change}" for change in changes)
-            hint = "resume with the old settings, allow the change, or start in another folder"
+            hint = "resume with the old settings, or start in another folder"
             what = f"the settings have changed since the run began:{listing}\n"
             raise RunError(what, where=str(path), hint=hint)
         with run.lock():
@@ -328,7 +328,7 @@ class Run:
         seen = self.manifest["data"].get(name)
         if seen and seen["sha256"] != found and not allow_change:
             what = f"{name} has changed since the run began: sha256 {seen['sha256'][:12]} -> {found[:12]}"
-            hint = "resume with the old file, allow the change, or start in another folder"
+            hint = "resume with the old file, or start in another folder"
             raise RunError(what, where=str(path), hint=hint)
         self.note(data={name: {"path": str(path), "sha256": found, "rows": rows}})
         return found

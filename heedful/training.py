@@ -1,5 +1,6 @@
 """Train one method on one feedback file: from names and settings to a run folder with a model in it."""
 
+import hashlib
 import math
 import os
 import shutil
@@ -20,6 +21,8 @@ from heedful.checkpoint import load_info
 from heedful.config import Strict, Training, parse
 from heedful.data import FeedbackFile
 from heedful.data.kinds import count_kinds, missing, usable
+from heedful.data.split import opening
+from heedful.disk import to_json
 from heedful.errors import DataError, HeedfulError, RunError
 from heedful.loop import Evaluate, State
 from heedful.loop import train as run_loop
@@ -29,6 +32,7 @@ from heedful.mirrors import start as start_mirrors
 from heedful.models import Policy, fit_vocabulary, load, load_tokenizer
 from heedful.probes import Probes
 from heedful.records import Feedback
+from heedful.records import to_json as as_json
 from heedful.runs import Run
 from heedful.schedule import stable_seed
 from heedful.text import Text
@@ -134,8 +138,8 @@ def train(
     Args:
         name: a key of `heedful.METHODS`.
         model: folder or Hub name of any causal language model in safetensors.
-        feedback: records, as `load_feedback` returns them; a file's sha256 goes into the manifest, and a run is not
-            resumed with another.
+        feedback: records, as `load_feedback` returns them; their sha256 goes into the manifest, and a run is not
+            resumed with others.
         out: the run folder.
         settings: as in a recipe: the fields of `Training`, and the method's own under "method".
         resume: continue the run in `out`; a finished one is returned as it is.
@@ -143,7 +147,8 @@ def train(
         mirrors: where metrics are shown as well: "tensorboard", "wandb".
     """
     resolved, _ = read_settings(name, settings or {})
-    subject, config = {"method_name": name, "model": str(model)}, resolved.model_dump(mode="json")
+    subject = {"method_name": name, "model": str(model), "feedback": fingerprint(feedback)}
+    config = resolved.model_dump(mode="json")
     is_main = int(os.environ.get("RANK", 0)) == 0
     run = Run(out)  # of several processes one writes and holds the lock
     if is_main:
@@ -174,6 +179,14 @@ def train(
             _finish(run, prepared, state, export_dtype)
         PartialState().wait_for_everyone()  # who returns finds the model
     return run
+
+
+def fingerprint(feedback: Sequence[Feedback]) -> str:
+    """The sha256 of records, however they were read."""
+    digest = hashlib.sha256()
+    for record in feedback:
+        digest.update(to_json(as_json(record)).encode())
+    return digest.hexdigest()
 
 
 @contextmanager
@@ -237,14 +250,15 @@ def ledger(policy: Policy, state: State) -> dict[str, float]:
 def hold_out(
     feedback: Sequence[Feedback], share: float, at_most: int, *, seed: int
 ) -> tuple[list[Feedback], list[Feedback]]:
-    """Split by prompt (documents by id): all records of a held-out prompt are held out."""
-    keys = [record.prompt if record.prompt != "" else record.id for record in feedback]
-    prompts = sorted(set(map(str, keys)), key=lambda prompt: stable_seed(seed, prompt))
+    """Split by prompt (documents by id): all records of a held-out prompt are held out, and all turns of what opens
+    alike."""
+    keys = [opening(record) if record.prompt != "" else record.id for record in feedback]
+    prompts = sorted(set(keys), key=lambda prompt: stable_seed(seed, prompt))
     size = min(at_most, math.ceil(share * len(prompts))) if len(prompts) > 1 else 0
     held = set(prompts[:size])
     return (
-        [record for record, key in zip(feedback, keys) if str(key) not in held],
-        [record for record, key in zip(feedback, keys) if str(key) in held],
+        [record for record, key in zip(feedback, keys) if key not in held],
+        [record for record, key in zip(feedback, keys) if key in held],
     )
 
 

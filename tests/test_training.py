@@ -6,7 +6,8 @@ from models import tiny
 from tiny_text import letters, scored
 
 from heedful.export import export
-from heedful.training import prepare
+from heedful.records import Feedback, Message, Response
+from heedful.training import fingerprint, hold_out, prepare
 
 FEEDBACK = [scored(("a\n", 0.0), ("b\n", -1.0), id=f"r{n}") for n in range(4)]
 SETTINGS = {"validation": 0, "method": {"lines": True, "threshold": 0.0}}
@@ -39,3 +40,22 @@ def test_reserved_control_tokens_that_a_model_never_learned_are_new_to_it(reserv
 
 def test_control_tokens_that_a_model_learned_stay_as_they_are(reserved):
     assert (rows(reserved(line_prefix="<|good|>", suppress=["<|good|>", "<|bad|>"])) == 9.0).all()
+
+
+def test_the_turns_of_a_conversation_are_held_out_together():
+    def turns(number):
+        first = Message("user", f"question {number}")
+        second = (first, Message("assistant", "yes"), Message("user", "why?"))
+        return [Feedback(prompt, (Response("so"),), id=f"{number}-{n}") for n, prompt in enumerate([(first,), second])]
+
+    records = [record for number in range(10) for record in turns(number)]
+    trained, held = hold_out(records, 0.3, 100, seed=0)
+    assert len(held) == 6
+    assert not {record.id.partition("-")[0] for record in trained} & {record.id.partition("-")[0] for record in held}
+
+
+def test_other_records_have_another_fingerprint_and_equal_ones_the_same():
+    other = [scored(("a\n", 0.0), ("b\n", -0.5), id=f"r{n}") for n in range(4)]
+    again = [scored(("a\n", 0.0), ("b\n", -1.0), id=f"r{n}") for n in range(4)]
+    assert fingerprint(FEEDBACK) == fingerprint(again)
+    assert len({fingerprint(FEEDBACK), fingerprint(other), fingerprint(FEEDBACK[:3]), fingerprint(FEEDBACK[::-1])}) == 4

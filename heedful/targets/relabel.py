@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from heedful.batch import Branch, Group
 from heedful.errors import DataError
-from heedful.records import Feedback, Response, Segment
+from heedful.records import Feedback, Response, Segment, strict_pairs
 from heedful.targets.segments import Marked, compile_rows, mean_score, reward_of, segments_of
 from heedful.text import Text, require_groups
 
@@ -50,17 +50,23 @@ def demonstrations(feedback: Sequence[Feedback], *, text: Text) -> list[Group]:
 
 
 def best_response(record: Feedback) -> int:
-    """Index of the demonstration, else of the response with the highest reward, the first of equals.
+    """Index of the demonstration, else of the response that won most of its comparisons, else of the one with the
+    highest reward; the first of equals.
 
-    One labelled bad comes after all others that were judged, whatever its score.
+    Comparisons, else ranks, else scores say who won, as for every method that asks which is better: scores that a
+    program added to a file of human comparisons choose nothing. One labelled bad comes after all others that were
+    judged, whatever its score.
     """
     shown = [index for index, response in enumerate(record.responses) if response.demonstration]
     if shown:
         return shown[0]
+    pairs = strict_pairs(record)
 
-    def standing(index: int) -> tuple[bool, bool, float]:
+    def standing(index: int) -> tuple[bool, bool, float, float]:
         reward = reward_of(record, index)
-        return reward is not None, record.responses[index].label != "bad", reward or 0.0
+        own = [better == index for better, worse in pairs if index in (better, worse)]
+        wins = sum(own) / len(own) if own else 0.5
+        return reward is not None, record.responses[index].label != "bad", wins, reward or 0.0
 
     return max(range(len(record.responses)), key=standing)
 

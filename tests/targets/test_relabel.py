@@ -116,6 +116,17 @@ def test_sft_imitates_the_demonstration_else_the_best_judged_else_the_only_one(r
     assert best_response(record(*responses)) == chosen
 
 
+def test_scores_that_a_program_added_do_not_outweigh_what_people_preferred():
+    scored_by_program = [Response("x", score=1.0), Response("y", score=5.0)]
+    assert best_response(record(*scored_by_program, comparisons=(Comparison(0, 1),))) == 0
+    ranked = [Response("x", rank=1, score=1.0), Response("y", rank=2, score=5.0)]
+    assert best_response(record(*ranked)) == 0
+    labelled = [Response("x", label="good"), Response("y", label="good")]
+    assert best_response(record(*labelled, comparisons=(Comparison(1, 0),))) == 1
+    three = [Response("x"), Response("y"), Response("z")]
+    assert best_response(record(*three, comparisons=(Comparison(2, 0), Comparison(2, 1), Comparison(0, 1)))) == 2
+
+
 def test_sft_never_imitates_a_response_that_is_labelled_bad():
     text = make_text()
     feedback = [record(Response("x", label="bad"), id="a"), record(Response("y", label="good"), id="b")]
