@@ -2,7 +2,8 @@
 cost?"""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from heedful.errors import DataError
 from heedful.evals.likelihood import TokenReading, read_tokens
 from heedful.methods import METHODS, load_method
 from heedful.models import Policy, best_device, commit, load, load_tokenizer
-from heedful.records import Feedback, prompt_text, strict_pairs
+from heedful.records import Feedback, Response, prompt_text, strict_pairs
 from heedful.sampling import Sampling, best_of_n, generate
 from heedful.scorers import Item, load_scorer, score_all
 from heedful.targets.relabel import best_response
@@ -30,6 +31,7 @@ SHARES = {"train": 0.8, "selection": 0.05, "test": 0.15}
 MAX_PROMPTS = 200  # of the evaluation
 NUM_SAMPLES = 32  # prompts that are answered where no judge asks for more
 RESPONSE_TOKENS = 128
+PREFIX_TOKENS = 1  # the most that a method puts before a response
 BEST_OF = 4
 SAMPLING: Mapping[str, Any] = {"temperature": 0.7, "top_p": 0.9}
 NATS_PER_BIT = 0.6931471805599453
@@ -148,26 +150,56 @@ class OwnFile:
         base_samples: Sequence[Mapping[str, Any]] | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> Evaluation:
-        """Read the held-out responses, then answer held-out prompts."""
+        """Read the held-out responses, then answer held-out prompts.
+
+        Of both the same for every method: those that fit the context with any method's control tokens.
+        """
         policy = load(subject.model, device=best_device())
         text = Text(load_tokenizer(subject.model), max_length=context_length(policy))
         say = progress or (lambda message: None)
         found = Evaluation()
+        readable, asked = self._fitting(text)
+        if base_samples is None:
+            self._warn(readable, asked, text)
         say("reading held-out responses")
-        self._read(policy, text, subject, found)
+        self._read(policy, text, subject, found, readable)
         say("sampling")
-        self._sample(policy, text, subject, found, seed, base_samples)
+        self._sample(policy, text, subject, found, seed, base_samples, asked[: None if self.judge else NUM_SAMPLES])
         return found
 
-    def _read(self, policy: Policy, text: Text, subject: Subject, found: Evaluation) -> None:
-        groups: dict[tuple[int, int], Group] = {}
+    def _fitting(self, text: Text) -> tuple[list[tuple[int, int]], list[int]]:
+        """The responses (record, index) that can be read, and the records whose prompt can be answered."""
+        readable, asked = [], []
         for n, record in enumerate(self.held_out):
-            prompt = _encode(text, record, subject)
+            plain = len(text.encode_prompt(record.prompt)) + PREFIX_TOKENS
+            by_line = len(text.encode_prompt(record.prompt, line_prefix=text.bos_id))
+            if max(plain + RESPONSE_TOKENS, by_line + 2 * RESPONSE_TOKENS) < text.max_length:
+                asked.append(n)
             for index, response in enumerate(record.responses):
-                ids = text.encode_response(*response.pieces, finished=not response.truncated)
-                tokens, own = with_line_prefix(ids, text, subject.line_prefix)
-                if len(prompt) + len(tokens) <= text.max_length:
-                    groups[n, index] = Group(record.id, prompt, (Branch(tokens, {"mask": own}),))
+                ids = _response(text, response)
+                marked, _ = with_line_prefix(ids, text, text.bos_id)
+                if max(plain + len(ids), by_line + len(marked)) <= text.max_length:
+                    readable.append((n, index))
+        return readable, asked
+
+    def _warn(self, readable: Collection, asked: Collection, text: Text) -> None:
+        num_responses = sum(len(record.responses) for record in self.held_out)
+        if len(readable) < num_responses or len(asked) < len(self.held_out):
+            warnings.warn(
+                f"{num_responses - len(readable)} of {num_responses} held-out responses are not read and "
+                f"{len(self.held_out) - len(asked)} of {len(self.held_out)} prompts not answered, by any method: with "
+                f"control tokens they would not fit the context of {text.max_length} tokens",
+                stacklevel=2,
+            )
+
+    def _read(
+        self, policy: Policy, text: Text, subject: Subject, found: Evaluation, readable: Collection[tuple[int, int]]
+    ) -> None:
+        groups: dict[tuple[int, int], Group] = {}
+        for n, index in readable:
+            record = self.held_out[n]
+            tokens, own = with_line_prefix(_response(text, record.responses[index]), text, subject.line_prefix)
+            groups[n, index] = Group(record.id, _encode(text, record, subject), (Branch(tokens, {"mask": own}),))
         readings = dict(zip(groups, read_tokens(policy, list(groups.values()), banned=subject.suppress)))
         for n, record in enumerate(self.held_out):
             values = found.per_prompt.setdefault(record.id, {})
@@ -185,13 +217,13 @@ class OwnFile:
         found: Evaluation,
         seed: int,
         base_samples: Sequence[Mapping[str, Any]] | None,
+        places: Sequence[int],
     ) -> None:
-        room = text.max_length - RESPONSE_TOKENS * (1 if subject.line_prefix is None else 2) - 1
-        asked = [(n, record, _encode(text, record, subject)) for n, record in enumerate(self.held_out)]
-        asked = [entry for entry in asked if len(entry[2]) <= room][: None if self.judge else NUM_SAMPLES]
+        asked = [(n, self.held_out[n], _encode(text, self.held_out[n], subject)) for n in places]
         if not asked and self.judge:
             raise DataError(
-                f"no held-out prompt leaves room for an answer of {RESPONSE_TOKENS} tokens, so there is none to judge",
+                f"no held-out prompt leaves room for an answer of {RESPONSE_TOKENS} tokens and as many control tokens, "
+                "so there is none to judge",
                 where=f"a context of {text.max_length} tokens",
                 hint="take a model with a longer context",
             )
@@ -244,6 +276,10 @@ def _one_per_prompt(records: Sequence[Feedback]) -> list[Feedback]:
         if record.responses:
             first.setdefault(prompt_text(record.prompt) or record.id, record)
     return list(first.values())
+
+
+def _response(text: Text, response: Response) -> list[int]:
+    return text.encode_response(*response.pieces, finished=not response.truncated)
 
 
 def _encode(text: Text, record: Feedback, subject: Subject) -> list[int]:

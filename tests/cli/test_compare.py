@@ -21,7 +21,7 @@ def wide_model(tmp_path_factory) -> Path:
     from tiny_text import letters
 
     folder = tmp_path_factory.mktemp("wide")
-    tiny("llama", max_position_embeddings=256).save_pretrained(folder)
+    tiny("llama", max_position_embeddings=400).save_pretrained(folder)
     letters().save_pretrained(folder)
     return folder
 

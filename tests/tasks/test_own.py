@@ -80,3 +80,19 @@ def test_a_hub_name_is_known_by_its_commit(task, tmp_path, monkeypatch):
     assert task(demonstrations(40), model="someone/model").describe()["weights"] == {"commit": name}
     with pytest.raises(RunError, match="no/such: cannot load a causal language model"):
         task(demonstrations(40), model="no/such").describe()
+
+
+def test_every_method_is_measured_on_the_same_prompts(task, monkeypatch):
+    monkeypatch.setattr(own, "RESPONSE_TOKENS", 4)
+    prompts = ["say {}: " + "x" * n for n in (100, 374, 379)] + ["say {}: " + "x\n" * 190]
+    rows = [row for number, prompt in enumerate(prompts) for row in demonstrations(10, f"{number} {prompt}")]
+    small = task(rows)
+    with pytest.warns(UserWarning, match="held-out responses are not read and .* of .* prompts not answered"):
+        plain = small.evaluate(Subject(small.base), seed=0)
+    answered = {sample["prompt_id"] for sample in plain.samples}
+    read = {id for id, values in plain.per_prompt.items() if "bits_per_byte" in values}
+    assert answered and read and len(answered) < len(small.held_out) > len(read)
+    for subject in (Subject(small.base, prefix=(5,)), Subject(small.base, line_prefix=5)):
+        found = small.evaluate(subject, seed=0, base_samples=plain.samples)
+        assert {sample["prompt_id"] for sample in found.samples} == answered
+        assert {id for id, values in found.per_prompt.items() if "bits_per_byte" in values} == read
