@@ -203,6 +203,8 @@ class OwnFile:
         readings = dict(zip(groups, read_tokens(policy, list(groups.values()), banned=subject.suppress)))
         for n, record in enumerate(self.held_out):
             values = found.per_prompt.setdefault(record.id, {})
+            if conversation := record.metadata.get("conversation"):  # its turns are not independent
+                values["group"] = str(conversation)
             values |= _preference(record, n, readings)
             best = best_response(record)
             if (n, best) in readings:

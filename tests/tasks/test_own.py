@@ -96,3 +96,17 @@ def test_every_method_is_measured_on_the_same_prompts(task, monkeypatch):
         found = small.evaluate(subject, seed=0, base_samples=plain.samples)
         assert {sample["prompt_id"] for sample in found.samples} == answered
         assert {id for id, values in found.per_prompt.items() if "bits_per_byte" in values} == read
+
+
+def test_the_turns_of_a_conversation_are_a_group(task):
+    rows = demonstrations(40)
+    rows += [
+        row | {"id": f"c{n}#{turn}", "metadata": {"conversation": f"c{n}"}}
+        for n in range(20)
+        for turn, row in enumerate(demonstrations(2, f"hello {n}, {{}}: "))
+    ]
+    small = task(rows)
+    found = small.evaluate(Subject(small.base), seed=0)
+    groups = {id: values["group"] for id, values in found.per_prompt.items() if "group" in values}
+    assert groups == {id: id.split("#")[0] for id in found.per_prompt if "#" in id}
+    assert 0 < len(groups) < len(found.per_prompt)
