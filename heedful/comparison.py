@@ -66,6 +66,8 @@ def compare(
     for name in methods or ():
         if name not in METHODS:
             raise unknown(name, "method", list(METHODS), where="--methods")
+    if methods is not None and not 0 < len(methods) == len(set(methods)):
+        raise ConfigError(f"found {', '.join(methods) or 'none'}", where="--methods", allowed="each method once")
     task = load_task(str(task)) if isinstance(task, (str, Path)) else task
     methods = task.methods if methods is None else methods
     for key in settings or {}:

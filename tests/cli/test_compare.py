@@ -196,3 +196,9 @@ def test_a_method_that_breaks_is_a_row_and_the_rest_stands(heedful, wide_model, 
     rows = {row["method"]: row for row in heedful("compare", own, "-m", wide_model, *options, code=1).json["rows"]}
     assert rows["mle"]["status"] == "failed" and "KeyError" in rows["mle"]["error"]
     assert rows["sft"]["status"] == "done"
+
+
+@pytest.mark.parametrize("methods", ["sft,sft", ""])
+def test_methods_are_named_once_each(heedful, wide_model, own, methods):
+    assert "expected each method once" in heedful("compare", own, "-m", wide_model, "--methods", methods, code=2).err
+    assert not (heedful.folder / "runs").exists()
