@@ -48,8 +48,8 @@ ALLOWED = {
     "methods": "config method objectives sources targets text",
     "probes": "models records runs sampling text",
     "memory": "",
-    "training": "batch checkpoint config data disk loop memory method methods mirrors models probes records runs schedule "
-    "text",
+    "training": "batch checkpoint config data disk loop memory method methods mirrors models probes records runs "
+    "schedule text",
     "estimate": "learner memory schedule training",
     "inference": "checkpoint models records sampling scorers text",
     "evals": "batch disk models records results runs sampling scorers text",
