@@ -20,9 +20,9 @@ def sample(
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, metavar="K", help="Responses to each prompt.")] = 1,
     best_of: Annotated[
-        int | None, typer.Option("--best-of", min=1, metavar="N", help="Draw N, keep the best by --by.")
+        int | None, typer.Option("--best-of", min=1, metavar="N", help="Draw N, keep the best by --best-by.")
     ] = None,
-    by: Annotated[str | None, typer.Option("--by", metavar="SCORER", help=f"Judges them: {SCORER}.")] = None,
+    best_by: Annotated[str | None, typer.Option("--best-by", metavar="SCORER", help=f"Judges them: {SCORER}.")] = None,
     max_tokens: Annotated[int, typer.Option("--max-tokens", metavar="N", help="Longest response.")] = 128,
     temperature: Annotated[float, typer.Option("--temperature", "-t", metavar="T", help="0 is greedy.")] = 1.0,
     top_p: Annotated[float, typer.Option("--top-p", metavar="P", help="Draw from this much probability.")] = 1.0,
@@ -40,8 +40,8 @@ def sample(
 
     They are given with --prompt, in a file with --prompts, or one on standard input, which is read to its end.
     """
-    if (best_of is None) != (by is None):
-        raise typer.BadParameter("--best-of and --by go together")
+    if (best_of is None) != (best_by is None):
+        raise typer.BadParameter("--best-of and --best-by go together")
     asked = _prompts(prompt, prompts, map, limit)
     from heedful import Sampling
     from heedful import sample as draw
@@ -52,7 +52,7 @@ def sample(
     with Progress(quiet=quiet) as progress:
         tell = progress.drawing(len(asked) * (best_of or k))
         records = draw(
-            model_or_base(model), asked, k=best_of or k, sampling=settings, best_by=by, seed=seed, progress=tell
+            model_or_base(model), asked, k=best_of or k, sampling=settings, best_by=best_by, seed=seed, progress=tell
         )
     if out is not None:
         _write(out, records)

@@ -60,7 +60,7 @@ def test_best_of_n_keeps_the_best_with_its_score(heedful, model):
     (heedful.folder / "long_scorer.py").write_text(SCORER, encoding="utf-8")
     options = ["--max-tokens", 12, "-q", "-o"]
     heedful("sample", model, "-p", "ab", "-k", 6, *options, "all.jsonl")
-    heedful("sample", model, "-p", "ab", "--best-of", 6, "--by", "long_scorer:length", *options, "best.jsonl")
+    heedful("sample", model, "-p", "ab", "--best-of", 6, "--best-by", "long_scorer:length", *options, "best.jsonl")
     (best,) = answers(heedful, "best.jsonl")[0]["responses"]
     longest = max(len(response["text"]) for response in answers(heedful, "all.jsonl")[0]["responses"])
     assert best["scores"][0]["value"] == len(best["text"]) == longest
