@@ -356,6 +356,38 @@ def test_alpaca_has_its_authors_prompt_and_drops_empty_outputs(load):
     assert file.dropped == {"empty `output`": 1}
 
 
+EMPTIED = [
+    ("tldr judged", "postprocessed_response"),
+    ("tldr judged", "reference_responses"),
+    ("halueval", "chatgpt_response"),
+    ("finegrained rlhf", "prediction 3"),
+    ("defacto", "candidate"),
+    ("defacto", "abstract"),
+    ("question-answer", "answer"),
+    ("gsm8k solutions", "ground_truth"),
+    ("webgpt comparisons", "answer_1"),
+]
+
+
+@pytest.mark.parametrize(("shape", "name"), EMPTIED)
+def test_a_row_of_a_published_set_with_an_empty_answer_is_dropped_and_counted_by_its_column(load, shape, name):
+    file = load(SHAPES[shape], SHAPES[shape] | {name: " "})
+    assert (len(file), file.num_rows, file.dropped) == (1, 2, {f"empty `{name}`": 1})
+
+
+@pytest.mark.parametrize(
+    ("shape", "emptied", "name"),
+    [
+        ("gsm8k solutions", {"6b": {"is_correct": True, "solution": ""}}, "solution"),
+        ("summary comparisons", {"summaries": [{"text": "a"}, {"text": ""}]}, "text"),
+        ("summary ratings", {"summary": {"text": "", "axes": {}}}, "text"),
+    ],
+)
+def test_so_is_one_whose_empty_answer_lies_deeper(load, shape, emptied, name):
+    file = load(SHAPES[shape], SHAPES[shape] | emptied)
+    assert (len(file), file.dropped) == (1, {f"empty `{name}`": 1})
+
+
 def test_alpaca_without_input_has_no_input_section(one):
     assert "### Input" not in one({"instruction": "Sing.", "input": "", "output": "La."}).prompt
 

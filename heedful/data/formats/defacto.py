@@ -6,7 +6,7 @@ evidence}. The critique is the explanation and, on a line of its own, the instru
 refinement, empty where there was no error. The article gets a line "TL;DR:" of ours behind it, as OpenAI's posts have.
 """
 
-from heedful.data.formats.base import Format, Row, column, flag, has, label, optional, optional_text, others, text
+from heedful.data.formats.base import Format, Row, column, filled, flag, has, label, optional, optional_text, others, text
 
 FLAGS = ("intrinsic_error", "extrinsic_error")
 USED = frozenset({"article", "abstract", "candidate", "doc_id", "has_error", "feedback", *FLAGS})
@@ -19,14 +19,14 @@ def read(row: Row) -> Row:
         "prompt": text(row, "article") + "\n\nTL;DR:\n",
         "responses": [
             {
-                "text": text(row, "candidate"),
+                "text": filled(row, "candidate"),
                 "author": "model",
                 "label": label(not flag(row, "has_error")),
                 "flags": [name for name in FLAGS if optional(row, name, bool, "true or false")],
                 "critique": _critique(feedback),
                 "refinement": optional_text(feedback, "summary"),
             },
-            {"text": text(row, "abstract"), "author": "reference", "demonstration": True},
+            {"text": filled(row, "abstract"), "author": "reference", "demonstration": True},
         ],
         "metadata": others(row, USED) | notes | {"doc_id": row.get("doc_id")},
     }

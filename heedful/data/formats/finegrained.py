@@ -12,7 +12,7 @@ border where their encoder-decoder has none. Preferences can be cyclic; `inspect
 
 from itertools import combinations
 
-from heedful.data.formats.base import Format, Row, column, has, items, optional_text, others, text
+from heedful.data.formats.base import Format, Row, column, filled, has, items, optional_text, others, text
 from heedful.errors import DataError
 
 PREDICTIONS = tuple(f"prediction {n}" for n in (1, 2, 3, 4))
@@ -23,7 +23,7 @@ USED = frozenset({"question", "passages", "gold", "preference", "feedback", *PRE
 
 def read(row: Row) -> Row:
     feedback = column(row, "feedback", dict, "an object")
-    responses: list[Row] = [{"text": text(row, name)} for name in PREDICTIONS]
+    responses: list[Row] = [{"text": filled(row, name)} for name in PREDICTIONS]
     responses[0] |= _judged(responses[0]["text"], feedback)
     if gold := optional_text(row, "gold"):
         responses.append({"text": gold, "author": "gold", "demonstration": True})

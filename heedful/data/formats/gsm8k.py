@@ -7,23 +7,23 @@ checker. Any file of exactly `question` and `answer` is read the same way, witho
 missing.
 """
 
-from heedful.data.formats.base import Format, Row, flag, has, label, others, text
+from heedful.data.formats.base import Format, Row, filled, flag, has, label, others, text
 
 MARKS = ("#### ", "\nA: ")
 
 
 def read(row: Row) -> Row:
-    answer = text(row, "answer")
+    answer = filled(row, "answer")
     return _row(row, answer, [{"text": answer, "demonstration": True}])
 
 
 def read_solutions(row: Row) -> Row:
     models = [name for name in row if _is_solution(row[name])]
     solutions = [
-        {"text": text(row[name], "solution"), "label": label(flag(row[name], "is_correct")), "author": name}
+        {"text": filled(row[name], "solution"), "label": label(flag(row[name], "is_correct")), "author": name}
         for name in models
     ]
-    truth = text(row, "ground_truth")
+    truth = filled(row, "ground_truth")
     native = _row(row, truth, [*solutions, {"text": truth, "author": "ground_truth", "demonstration": True}])
     return native | {"metadata": others(row, frozenset({"question", "ground_truth", *models}))}
 

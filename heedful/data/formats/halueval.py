@@ -6,7 +6,7 @@ without hallucination is one segment of 0. Known defect: some passages are parap
 be found; those answers keep their label alone, and are counted. The query gets a line break behind it.
 """
 
-from heedful.data.formats.base import Format, Row, has, items, label, optional_text, text
+from heedful.data.formats.base import Format, Row, filled, has, items, label, optional_text, text
 from heedful.data.formats.finegrained import cut
 from heedful.errors import DataError
 
@@ -15,7 +15,7 @@ def read(row: Row) -> Row:
     verdict = text(row, "hallucination").strip().lower()
     if verdict not in ("yes", "no"):
         raise DataError(f'found "{verdict}"', where="`hallucination`", allowed='"yes" or "no"')
-    answer = text(row, "chatgpt_response")
+    answer = filled(row, "chatgpt_response")
     return {
         "id": optional_text(row, "ID"),
         "prompt": text(row, "user_query") + "\n",

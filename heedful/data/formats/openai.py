@@ -14,6 +14,7 @@ from heedful.data.formats.base import (
     Row,
     column,
     compare,
+    filled,
     has,
     items,
     number,
@@ -32,7 +33,7 @@ def read_webgpt(row: Row) -> Row:
     question = column(row, "question", (dict, str), "text, or an object with `full_text`")
     return {
         "prompt": (question if isinstance(question, str) else text(question, "full_text")) + "\n",
-        "responses": [{"text": text(row, "answer_0")}, {"text": text(row, "answer_1")}],
+        "responses": [{"text": filled(row, "answer_0")}, {"text": filled(row, "answer_1")}],
         "comparisons": [compare(0, number(row, "score_0"), 1, number(row, "score_1"))],
     }
 
@@ -44,7 +45,7 @@ def read_summaries(row: Row) -> Row:
         raise DataError(f"found {choice}", where="`choice`", allowed="0 or 1")
     return {
         "prompt": _prompt(row),
-        "responses": [{"text": text(item, "text"), "author": optional_text(item, "policy")} for item in summaries],
+        "responses": [{"text": filled(item, "text"), "author": optional_text(item, "policy")} for item in summaries],
         "comparisons": [{"better": choice, "worse": 1 - choice}],
         "labeler": row.get("worker"),
     }
@@ -59,7 +60,7 @@ def read_rating(row: Row) -> Row:
         "prompt": _prompt(row),
         "responses": [
             {
-                "text": text(summary, "text"),
+                "text": filled(summary, "text"),
                 "author": optional_text(summary, "policy"),
                 "score": axes.get("overall"),
                 "critique": optional_text(summary, "note"),

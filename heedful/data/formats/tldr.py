@@ -6,7 +6,7 @@ https://github.com/vwxyzjn/summarize_from_feedback_details (eval/*_judged.csv): 
 order `shuffled_index` tells: both are metadata.
 """
 
-from heedful.data.formats.base import Format, Row, has, optional_text, text
+from heedful.data.formats.base import Format, Row, filled, has, optional_text, text
 from heedful.errors import DataError
 
 VERDICTS = {"ours": [{"better": 0, "worse": 1}], "reference": [{"better": 1, "worse": 0}], "": []}
@@ -19,8 +19,8 @@ def read(row: Row) -> Row:
     return {
         "prompt": text(row, "query"),
         "responses": [
-            {"text": text(row, "postprocessed_response"), "author": "model"},
-            {"text": text(row, "reference_responses"), "author": "human", "demonstration": True},
+            {"text": filled(row, "postprocessed_response"), "author": "model"},
+            {"text": filled(row, "reference_responses"), "author": "human", "demonstration": True},
         ],
         "comparisons": VERDICTS[preferred],
     }
