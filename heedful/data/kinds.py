@@ -28,6 +28,15 @@ def _is_ranking(feedback: Feedback) -> bool:
     return len(compared) > 2 and bool(strict_pairs(feedback))
 
 
+def _is_imitable(feedback: Feedback) -> bool:
+    """Whether a response was judged, by score, label or comparison, and is not labelled bad."""
+    compared = {index for pair in strict_pairs(feedback) for index in pair}
+    return any(
+        response.label == "good" or (response.label is None and (index in compared or score_of(response) is not None))
+        for index, response in enumerate(feedback.responses)
+    )
+
+
 KINDS: Mapping[str, Kind] = {
     "documents": Kind(lambda f: f.prompt == "" and bool(f.responses), "no record has an empty `prompt` (a document)"),
     "prompts": Kind(lambda f: bool(f.prompt), "no record has a `prompt` to answer"),
@@ -40,6 +49,9 @@ KINDS: Mapping[str, Kind] = {
     "rankings": Kind(_is_ranking, "no record orders three or more responses"),
     "scores": Kind(_any_response(lambda r: score_of(r) is not None), "no response has a `score`"),
     "labels": Kind(_any_response(lambda r: r.label is not None), 'no response has a `label` ("good" or "bad")'),
+    "imitable": Kind(
+        _is_imitable, 'no response was judged (`score`, `label`, `comparisons`) without being labelled "bad"'
+    ),
     "segments": Kind(_any_response(lambda r: bool(r.segments)), "no response has scored `segments`"),
     "critiques": Kind(_any_response(lambda r: bool(r.critique)), "no response has a `critique`"),
     "refinements": Kind(_any_response(lambda r: bool(r.refinement)), "no response has a `refinement`"),

@@ -15,7 +15,7 @@ from heedful.sources.fixed import fixed
 from heedful.targets.relabel import demonstrations
 
 NEEDS: dict[str, str] = {}
-FEEDBACK = frozenset({"demonstrations", "pairs", "rankings", "scores", "labels"})
+FEEDBACK = frozenset({"demonstrations", "imitable"})
 
 
 class Config(Strict):

@@ -3,6 +3,7 @@
 import pytest
 
 from heedful.data.kinds import KINDS, count_kinds, kinds_of, missing, usable
+from heedful.methods import sft
 from heedful.records import from_json
 
 
@@ -18,18 +19,29 @@ def record(*responses, **fields):
         (record({}), {"prompts", "responses"}),
         (record({}, prompt=""), {"documents", "responses"}),
         (record({"demonstration": True}), {"prompts", "responses", "demonstrations"}),
-        (record({"score": 1}), {"prompts", "responses", "scores"}),
-        (record({"scores": [{"scorer": "s", "value": 0}]}), {"prompts", "responses", "scores"}),
-        (record({"score": 1}, {"score": 2}), {"prompts", "responses", "scores", "pairs"}),
-        (record({"label": "good"}), {"prompts", "responses", "labels"}),
+        (record({"score": 1}), {"prompts", "responses", "scores", "imitable"}),
+        (record({"scores": [{"scorer": "s", "value": 0}]}), {"prompts", "responses", "scores", "imitable"}),
+        (record({"score": 1}, {"score": 2}), {"prompts", "responses", "scores", "pairs", "imitable"}),
+        (record({"label": "good"}), {"prompts", "responses", "labels", "imitable"}),
+        (record({"label": "bad"}), {"prompts", "responses", "labels"}),
+        (record({"label": "bad", "score": 1}), {"prompts", "responses", "labels", "scores"}),
         (record({"rank": 1}, {"rank": 1}), {"prompts", "responses"}),
-        (record({"rank": 1}, {"rank": 1}, {"rank": 2}), {"prompts", "responses", "pairs", "rankings"}),
+        (
+            record({"rank": 1}, {"rank": 1}, {"rank": 2}),
+            {"prompts", "responses", "pairs", "rankings", "imitable"},
+        ),
         (record({"segments": [{"text": "a", "score": 0}]}), {"prompts", "responses", "segments"}),
         (record({"critique": "c", "refinement": "r"}), {"prompts", "responses", "critiques", "refinements"}),
     ],
 )
 def test_a_record_holds_these_kinds(feedback, kinds):
     assert kinds_of(feedback) == kinds
+
+
+def test_sft_cannot_learn_where_every_response_is_labelled_bad():
+    bad = record({"label": "bad", "score": 1}, {"label": "bad", "score": 2})
+    assert 'without being labelled "bad"' in missing(sft.FEEDBACK, count_kinds([bad]))
+    assert missing(sft.FEEDBACK, count_kinds([bad, record({"label": "good"})])) is None
 
 
 def test_counts_name_every_kind():

@@ -6,27 +6,27 @@ from pathlib import Path
 
 import pytest
 
-from heedful.data import count_kinds, inspect_feedback, load_feedback, render, split_feedback
+from heedful.data import count_kinds, describe_feedback, load_feedback, render, split_feedback
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 SETS = {
-    "hh_rlhf_harmless/pairs": ("trl preference", {"pairs"}),
-    "hh_rlhf_helpful/pairs": ("scored dialogues", {"pairs"}),
-    "tldr_gpt_judged/pairs": ("tldr judged", {"pairs", "demonstrations"}),
+    "hh_rlhf_harmless/pairs": ("trl preference", {"pairs", "imitable"}),
+    "hh_rlhf_helpful/pairs": ("scored dialogues", {"pairs", "imitable"}),
+    "tldr_gpt_judged/pairs": ("tldr judged", {"pairs", "demonstrations", "imitable"}),
     "qa_feedback_finegrained/dev_feedback": (
         "finegrained rlhf",
-        {"pairs", "rankings", "segments", "refinements", "demonstrations"},
+        {"pairs", "rankings", "segments", "refinements", "demonstrations", "imitable"},
     ),
-    "webgpt_comparisons/pairs": ("scored dialogues", {"pairs"}),
-    "halueval_general/general": ("halueval", {"labels", "segments"}),
-    "defacto_feedback/train": ("defacto", {"labels", "critiques", "refinements", "demonstrations"}),
-    "defacto_feedback/val": ("defacto", {"labels", "critiques", "refinements", "demonstrations"}),
-    "defacto_feedback/test": ("defacto", {"labels", "critiques", "refinements", "demonstrations"}),
+    "webgpt_comparisons/pairs": ("scored dialogues", {"pairs", "imitable"}),
+    "halueval_general/general": ("halueval", {"labels", "segments", "imitable"}),
+    "defacto_feedback/train": ("defacto", {"labels", "critiques", "refinements", "demonstrations", "imitable"}),
+    "defacto_feedback/val": ("defacto", {"labels", "critiques", "refinements", "demonstrations", "imitable"}),
+    "defacto_feedback/test": ("defacto", {"labels", "critiques", "refinements", "demonstrations", "imitable"}),
     "gsm8k/train": ("question-answer", {"answers", "demonstrations"}),
     "gsm8k/test": ("question-answer", {"answers", "demonstrations"}),
     "gsm8k/example_model_solutions": (
         "gsm8k solutions",
-        {"answers", "labels", "pairs", "rankings", "demonstrations"},
+        {"answers", "labels", "pairs", "rankings", "demonstrations", "imitable"},
     ),
     "alpaca_5000/demos": ("alpaca", {"demonstrations"}),
 }
@@ -52,7 +52,7 @@ def test_a_published_set_is_read_as_it_is(name):
 @pytest.mark.parametrize("name", SETS)
 def test_every_record_of_it_can_be_inspected_and_split(name):
     file = load_feedback(path_of(name), limit=300)
-    assert "read as" in render(inspect_feedback(file))
+    assert "read as" in render(describe_feedback(file))
     assert sum(split_feedback(file).counts.values()) == len(file)
 
 

@@ -6,7 +6,19 @@ evidence}. The critique is the explanation and, on a line of its own, the instru
 refinement, empty where there was no error. The article gets a line "TL;DR:" of ours behind it, as OpenAI's posts have.
 """
 
-from heedful.data.formats.base import Format, Row, column, filled, flag, has, label, optional, optional_text, others, text
+from heedful.data.formats.base import (
+    Format,
+    Row,
+    column,
+    filled,
+    flag,
+    has,
+    label,
+    optional,
+    optional_text,
+    others,
+    text,
+)
 
 FLAGS = ("intrinsic_error", "extrinsic_error")
 USED = frozenset({"article", "abstract", "candidate", "doc_id", "has_error", "feedback", *FLAGS})
