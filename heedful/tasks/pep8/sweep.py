@@ -37,6 +37,7 @@ CHOICES: Mapping[str, Mapping[str, Sequence[Any]]] = {  # of the method's own se
     "rwr": {"beta": (1.0, 10.0, 100.0)},
     "awr": {"beta": (1.0, 10.0, 100.0), "alpha": (0.05, 0.5)},
 }
+HEADER = "# Chosen on the selection split by heedful.tasks.pep8.sweep; every trial is in sweep.jsonl.\n"
 SWEEP = RECIPES / "sweep.jsonl"
 
 
@@ -103,7 +104,7 @@ def write_recipes(rows: Sequence[Mapping[str, Any]]) -> None:
         path = RECIPES / f"{method}.yaml"
         recipe = merge(read_yaml(path) if path.exists() else {}, chosen)
         if recipe:
-            atomic_write_text(path, yaml.safe_dump(recipe, sort_keys=False))
+            atomic_write_text(path, HEADER + yaml.safe_dump(recipe, sort_keys=False))
 
 
 def main() -> None:
