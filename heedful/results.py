@@ -203,8 +203,8 @@ class Results(Strict):
 
     @property
     def primary(self) -> str | None:
-        """The one metric methods are ranked by; None where nothing was measured."""
-        measured = self.metrics
+        """The one metric methods are ranked by; None where nothing was measured of which more or less is better."""
+        measured = [name for name, metric in self.metrics.items() if metric.direction != "none"]
         return next((name for name in PRIMARY if name in measured), next(iter(measured), None))
 
 

@@ -120,7 +120,13 @@ def test_prerequisites_are_added_and_shown_apart():
 
 
 def test_the_primary_metric_is_the_first_known_one():
-    metrics = {"length": Metric(value=1), "pref_accuracy": Metric(value=0.5), "gold": Metric(value=0)}
+    metrics = {name: Metric(value=1, direction="higher") for name in ("length", "pref_accuracy", "gold")}
     assert results(rows=[Row(method="sft", metrics=metrics)]).primary == "gold"
-    assert results(rows=[Row(method="sft", metrics={"my_metric": Metric(value=1)})]).primary == "my_metric"
+    mine = {"length": Metric(value=1), "my_metric": Metric(value=1, direction="lower")}
+    assert results(rows=[Row(method="sft", metrics=mine)]).primary == "my_metric"
     assert results().primary is None
+
+
+def test_methods_are_not_ranked_by_what_has_no_better():
+    metrics = {"length": Metric(value=1), "pref_accuracy": Metric(value=1)}
+    assert results(rows=[Row(method="sft", metrics=metrics)]).primary is None
