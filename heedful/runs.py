@@ -14,6 +14,7 @@ import functools
 import hashlib
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -278,7 +279,8 @@ class Run:
 
     def _refuse_if_taken(self) -> None:
         if (self.path / MANIFEST).exists():
-            what = f"the folder already holds {'a finished' if self.is_done else 'an unfinished'} run"
+            state = "a finished" if self.is_done else "an unfinished"
+            what = f"the folder already holds {state} run of `{shlex.join(self.manifest['command'])}`"
             hint = "continue it with --resume, or choose another folder"
             raise RunError(what, where=str(self.path), hint=hint)
         begun = {CONFIG, LOCK, ROUNDS, CHECKPOINTS}  # a process killed in `create` leaves these

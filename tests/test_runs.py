@@ -67,7 +67,7 @@ def test_a_folder_with_a_run_is_refused(tmp_path):
     with pytest.raises(RunError, match=r"already holds an unfinished run .*--resume, or choose another folder"):
         create(tmp_path)
     Run.open(tmp_path).finish()
-    with pytest.raises(RunError, match="already holds a finished run"):
+    with pytest.raises(RunError, match=f"already holds a finished run of `{' '.join(COMMAND)}`"):
         create(tmp_path)
 
 
