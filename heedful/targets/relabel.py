@@ -35,11 +35,11 @@ def demonstrations(feedback: Sequence[Feedback], *, text: Text) -> list[Group]:
     """
     groups: list[Group] = []
     for record in feedback:
-        chosen = record.responses[best_response(record)]
-        if chosen.label == "bad" and not chosen.demonstration:
+        chosen = imitated_response(record)
+        if chosen is None:
             text.drops.count("prompt with bad responses only")
             continue
-        branch = _response(text, chosen, is_answer=record.prompt != "")
+        branch = _response(text, record.responses[chosen], is_answer=record.prompt != "")
         if record.prompt == "":
             groups += list(text.chunks(record.id, branch))
         else:
@@ -47,6 +47,13 @@ def demonstrations(feedback: Sequence[Feedback], *, text: Text) -> list[Group]:
             groups += [group] if group else []
     require_groups(groups, text)
     return groups
+
+
+def imitated_response(record: Feedback) -> int | None:
+    """Index of the best response; None where even that is labelled bad."""
+    index = best_response(record)
+    best = record.responses[index]
+    return None if best.label == "bad" and not best.demonstration else index
 
 
 def best_response(record: Feedback) -> int:

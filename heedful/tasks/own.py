@@ -8,6 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from heedful.batch import Branch, Group
 from heedful.config import read_yaml
 from heedful.data import FeedbackFile
@@ -15,13 +18,13 @@ from heedful.data.kinds import count_kinds, missing
 from heedful.data.split import split_feedback
 from heedful.disk import sha256
 from heedful.errors import DataError
-from heedful.evals.likelihood import TokenReading, read_tokens
+from heedful.evals.likelihood import read_tokens
 from heedful.methods import METHODS, load_method
 from heedful.models import Policy, best_device, commit, load, load_tokenizer
-from heedful.records import Feedback, Response, prompt_text, strict_pairs
+from heedful.records import Feedback, prompt_text, strict_pairs
 from heedful.sampling import Sampling, best_of_n, generate
 from heedful.scorers import Item, load_scorer, score_all
-from heedful.targets.relabel import best_response
+from heedful.targets.relabel import imitated_response
 from heedful.tasks import Evaluation, MetricKind, Reference, Subject
 from heedful.tasks.pep8.assets import ASSETS
 from heedful.text import Text, with_line_prefix
@@ -37,6 +40,8 @@ SAMPLING: Mapping[str, Any] = {"temperature": 0.7, "top_p": 0.9}
 NATS_PER_BIT = 0.6931471805599453
 RECIPE = Path(__file__).parents[1] / "recipes" / "own" / "common.yaml"
 
+Rows = dict[tuple[int, int], list[list[int]]]  # a response (record, index): its tokens, a document's in chunks
+
 
 class OwnFile:
     """A feedback file split by prompt, a model, and a judge if there is one.
@@ -48,7 +53,7 @@ class OwnFile:
         num_prompts: evaluate on the first so many held-out prompts only.
         split: "test" for results, "selection" for choosing settings.
     Raises:
-        DataError: too few prompts to hold any out.
+        DataError: too few prompts to hold any out, or nothing to measure.
     """
 
     def __init__(
@@ -73,6 +78,13 @@ class OwnFile:
                 where=file.path,
                 allowed="feedback on at least a few dozen prompts",
             )
+        if not {"win_rate", "pref_accuracy", "bits_per_byte"} & set(self.metrics):
+            raise DataError(
+                f"all {len(self.held_out)} held-out records have bad responses only, so there is nothing to measure",
+                where=file.path,
+                allowed="a held-out prompt with a response that is not labelled bad",
+                hint="or judge answers with --judge",
+            )
 
     @property
     def metrics(self) -> Mapping[str, MetricKind]:
@@ -84,7 +96,8 @@ class OwnFile:
         if any(strict_pairs(record) for record in self.held_out):
             found["pref_accuracy"] = MetricKind("share", "higher")
             found["pref_accuracy_per_token"] = MetricKind("share", "higher")
-        found["bits_per_byte"] = MetricKind("bits", "lower")
+        if any(imitated_response(record) is not None for record in self.held_out):
+            found["bits_per_byte"] = MetricKind("bits", "lower")
         found["length"] = MetricKind("characters", "none")
         return found
 
@@ -110,7 +123,12 @@ class OwnFile:
         return {"tokens": sum(len(text.encode(piece)) + 1 for piece in texts)}
 
     def prepare(self, folder: Path, budget: Mapping[str, float], say: Callable[[Mapping[str, Any]], None]) -> None:
-        """Nothing: the file and the model are there."""
+        """Nothing is made: the file and the model are there.
+
+        Raises:
+            DataError: nothing held out fits the model's context.
+        """
+        self._fitting(Text(load_tokenizer(self.base), max_length=context_length(load(self.base))))
 
     def feedback(self, method: str) -> Sequence[Feedback]:
         """The training part; each method takes the records that can feed it."""
@@ -167,20 +185,47 @@ class OwnFile:
         self._sample(policy, text, subject, found, seed, base_samples, asked[: None if self.judge else NUM_SAMPLES])
         return found
 
-    def _fitting(self, text: Text) -> tuple[list[tuple[int, int]], list[int]]:
-        """The responses (record, index) that can be read, and the records whose prompt can be answered."""
-        readable, asked = [], []
+    def _fitting(self, text: Text) -> tuple[Rows, list[int]]:
+        """The responses that can be read, and the records whose prompt can be answered.
+
+        Raises:
+            DataError: none, so that nothing would be measured.
+        """
+        readable: Rows = {}
+        asked = []
         for n, record in enumerate(self.held_out):
             plain = len(text.encode_prompt(record.prompt)) + PREFIX_TOKENS
             by_line = len(text.encode_prompt(record.prompt, line_prefix=text.bos_id))
             if max(plain + RESPONSE_TOKENS, by_line + 2 * RESPONSE_TOKENS) < text.max_length:
                 asked.append(n)
             for index, response in enumerate(record.responses):
-                ids = _response(text, response)
-                marked, _ = with_line_prefix(ids, text, text.bos_id)
-                if max(plain + len(ids), by_line + len(marked)) <= text.max_length:
-                    readable.append((n, index))
+                ids = text.encode_response(
+                    *response.pieces, finished=not response.truncated, continues=record.prompt != ""
+                )
+                marked, own = with_line_prefix(ids, text, text.bos_id)
+                if record.prompt == "" and ids:
+                    readable[n, index] = _chunks(text, marked, own)
+                elif max(plain + len(ids), by_line + len(marked)) <= text.max_length:
+                    readable[n, index] = [ids]
+        self._require_any(readable, asked, text)
         return readable, asked
+
+    def _require_any(self, readable: Rows, asked: Collection[int], text: Text) -> None:
+        where, hint = f"a context of {text.max_length} tokens", "take a model with a longer context"
+        if self.judge and not asked:
+            raise DataError(
+                f"no held-out prompt leaves room for an answer of {RESPONSE_TOKENS} tokens and as many control tokens, "
+                "so there is none to judge",
+                where=where,
+                hint=hint,
+            )
+        records = enumerate(self.held_out)
+        if not self.judge and not any(
+            (n, imitated_response(r)) in readable or _pairs(r, n, readable) for n, r in records
+        ):
+            raise DataError(
+                "no held-out response fits it after its prompt, so nothing is measured", where=where, hint=hint
+            )
 
     def _warn(self, readable: Collection, asked: Collection, text: Text) -> None:
         num_responses = sum(len(record.responses) for record in self.held_out)
@@ -192,23 +237,23 @@ class OwnFile:
                 stacklevel=2,
             )
 
-    def _read(
-        self, policy: Policy, text: Text, subject: Subject, found: Evaluation, readable: Collection[tuple[int, int]]
-    ) -> None:
-        groups: dict[tuple[int, int], Group] = {}
-        for n, index in readable:
-            record = self.held_out[n]
-            tokens, own = with_line_prefix(_response(text, record.responses[index]), text, subject.line_prefix)
-            groups[n, index] = Group(record.id, _encode(text, record, subject), (Branch(tokens, {"mask": own}),))
-        readings = dict(zip(groups, read_tokens(policy, list(groups.values()), banned=subject.suppress)))
+    def _read(self, policy: Policy, text: Text, subject: Subject, found: Evaluation, readable: Rows) -> None:
+        groups = []
+        for (n, _), rows in readable.items():
+            prompt = _encode(text, self.held_out[n], subject)
+            for row in rows:
+                tokens, own = with_line_prefix(row, text, subject.line_prefix)
+                groups.append(Group(self.held_out[n].id, prompt, (Branch(tokens, {"mask": own}),)))
+        read = (reading.logp.double() for reading in read_tokens(policy, groups, banned=subject.suppress))
+        logp = {key: torch.cat([next(read) for _ in rows]) for key, rows in readable.items()}
         for n, record in enumerate(self.held_out):
             values = found.per_prompt.setdefault(record.id, {})
             if conversation := record.metadata.get("conversation"):  # its turns are not independent
                 values["group"] = str(conversation)
-            values |= _preference(record, n, readings)
-            best = best_response(record)
-            if (n, best) in readings:
-                bits = -readings[n, best].logp.double().sum().item() / NATS_PER_BIT
+            values |= _preference(record, n, logp)
+            best = imitated_response(record)
+            if best is not None and (n, best) in logp:
+                bits = -logp[n, best].sum().item() / NATS_PER_BIT
                 values["bits_per_byte"] = [bits, len(record.responses[best].text.encode())]
 
     def _sample(
@@ -222,13 +267,6 @@ class OwnFile:
         places: Sequence[int],
     ) -> None:
         asked = [(n, self.held_out[n], _encode(text, self.held_out[n], subject)) for n in places]
-        if not asked and self.judge:
-            raise DataError(
-                f"no held-out prompt leaves room for an answer of {RESPONSE_TOKENS} tokens and as many control tokens, "
-                "so there is none to judge",
-                where=f"a context of {text.max_length} tokens",
-                hint="take a model with a longer context",
-            )
         if not asked:
             return
         settings = Sampling(
@@ -280,26 +318,34 @@ def _one_per_prompt(records: Sequence[Feedback]) -> list[Feedback]:
     return list(first.values())
 
 
-def _response(text: Text, response: Response) -> list[int]:
-    return text.encode_response(*response.pieces, finished=not response.truncated)
+def _chunks(text: Text, marked: Sequence[int], own: Sequence[float]) -> list[list[int]]:
+    """A document in rows as training has them, cut where it would be with a control token before each line, so that
+    every method reads the same rows."""
+    narrow = Text(text.tokenizer, max_length=text.max_length - PREFIX_TOKENS)  # a row in mid-line begins with one too
+    chunks = (group.branches[0] for group in narrow.chunks("", Branch(marked, {"mask": own})))
+    return [[id for id, is_own in zip(chunk.tokens, chunk.streams["mask"]) if is_own] for chunk in chunks]
 
 
 def _encode(text: Text, record: Feedback, subject: Subject) -> list[int]:
     return [*text.encode_prompt(record.prompt, line_prefix=subject.line_prefix), *subject.prefix]
 
 
-def _preference(record: Feedback, n: int, readings: Mapping[tuple[int, int], TokenReading]) -> dict[str, list[float]]:
+def _pairs(record: Feedback, n: int, read: Collection[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Indices (better, worse) of responses that are both read."""
+    return [pair for pair in strict_pairs(record) if all((n, index) in read for index in pair)]
+
+
+def _preference(record: Feedback, n: int, logp: Mapping[tuple[int, int], Tensor]) -> dict[str, list[float]]:
     """[pairs ordered right, pairs] by the likelihood of the whole response, and by its mean over tokens; a draw is
     half.
 
     The first favours short responses, the second does not; neither is a reward.
     """
-    pairs = [pair for pair in strict_pairs(record) if all((n, index) in readings for index in pair)]
+    pairs = _pairs(record, n, logp)
     if not pairs:
         return {}
-    totals = {index: readings[n, index].logp.double() for pair in pairs for index in pair}
-    right = sum(_win(totals[a].sum().item(), totals[b].sum().item()) for a, b in pairs)
-    right_mean = sum(_win(totals[a].mean().item(), totals[b].mean().item()) for a, b in pairs)
+    right = sum(_win(logp[n, a].sum().item(), logp[n, b].sum().item()) for a, b in pairs)
+    right_mean = sum(_win(logp[n, a].mean().item(), logp[n, b].mean().item()) for a, b in pairs)
     return {"pref_accuracy": [right, len(pairs)], "pref_accuracy_per_token": [right_mean, len(pairs)]}
 
 

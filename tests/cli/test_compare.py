@@ -125,6 +125,15 @@ def test_a_file_that_no_method_can_learn_from_is_refused(heedful, wide_model):
     assert not (heedful.folder / "runs").exists()
 
 
+def test_documents_longer_than_the_context_are_ranked_by_bits_per_byte(heedful, wide_model):
+    file = heedful.write("long.jsonl", *({"prompt": "", "responses": [{"text": f"{n} " * 250}]} for n in range(40)))
+    arguments = ["compare", file, "-m", wide_model, "--methods", "mle", *SMALL]
+    table = heedful(*arguments).out
+    assert "Bits/byte" in table
+    found = json.loads((heedful.folder / "runs/long/results.json").read_text())
+    assert {entry["metric"] for entry in found["summary"]} >= {"bits_per_byte"}
+
+
 def test_seeds_are_how_many_or_which():
     assert read_seeds("3") == [0, 1, 2]
     assert read_seeds("0,5,7") == [0, 5, 7]

@@ -1,16 +1,20 @@
 """A feedback file of the user's as a task: what is measured on it, and what makes two comparisons the same."""
 
 import json
+import math
 
 import pytest
 from models import tiny
-from tiny_text import letters
+from tiny_text import letters, make_text
 
+from heedful.batch import Branch, Group
 from heedful.data import load_feedback
-from heedful.errors import RunError
-from heedful.models import load
+from heedful.errors import DataError, RunError
+from heedful.evals.likelihood import read_tokens
+from heedful.models import load, load_tokenizer
 from heedful.tasks import Subject, own
 from heedful.tasks.own import OwnFile
+from heedful.text import Text, with_line_prefix
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -110,3 +114,77 @@ def test_the_turns_of_a_conversation_are_a_group(task):
     groups = {id: values["group"] for id, values in found.per_prompt.items() if "group" in values}
     assert groups == {id: id.split("#")[0] for id in found.per_prompt if "#" in id}
     assert 0 < len(groups) < len(found.per_prompt)
+
+
+def documents(num, length):
+    return [{"prompt": "", "responses": [{"text": f"{n} begins " + "x y\n" * (length // 4)}]} for n in range(num)]
+
+
+def test_a_document_longer_than_the_context_is_read_whole_and_alike_by_every_method(task):
+    small = task(documents(40, 1000))
+    sizes = {record.id: len(record.responses[0].text.encode()) for record in small.held_out}
+    for subject in (Subject(small.base), Subject(small.base, prefix=(5,)), Subject(small.base, line_prefix=5)):
+        found = small.evaluate(subject, seed=0)
+        assert {id: values["bits_per_byte"][1] for id, values in found.per_prompt.items()} == sizes
+
+
+@pytest.mark.parametrize("lines", [False, True])
+def test_rows_of_a_document_hold_every_token_once_and_fit_with_control_tokens(lines):
+    text = make_text(max_length=12)
+    ids = text.encode("ab\ncde\n\nfghij\n" * 5 if lines else "abcdefgh" * 5)
+    rows = own._chunks(text, *with_line_prefix(ids, text, text.bos_id))
+    assert [id for row in rows for id in row] == ids
+    assert max(1 + len(with_line_prefix(row, text, 5)[0]) for row in rows) <= 12
+    assert max(1 + 1 + len(row) for row in rows) <= 12
+
+
+def test_bits_of_a_document_in_two_rows_are_those_of_both(task, model):
+    small = task(documents(40, 480), num_prompts=1)
+    (values,) = small.evaluate(Subject(model), seed=0).per_prompt.values()
+    policy, text = load(model), Text(load_tokenizer(model), max_length=400)
+    ids = text.encode_response(small.held_out[0].responses[0].text, continues=False)
+    rows = own._chunks(text, *with_line_prefix(ids, text, text.bos_id))
+    assert len(rows) == 2
+    groups = [Group("", (text.bos_id,), (Branch(row, {"mask": [1.0] * len(row)}),)) for row in rows]
+    nats = -sum(reading.logp.double().sum().item() for reading in read_tokens(policy, groups))
+    assert values["bits_per_byte"][0] == pytest.approx(nats / math.log(2))
+
+
+def test_a_document_begins_as_in_training(task, monkeypatch):
+    began = []
+    real = Text.encode_response
+
+    def encode_response(self, *pieces, continues=True, **options):
+        began.append(continues)
+        return real(self, *pieces, continues=continues, **options)
+
+    monkeypatch.setattr(Text, "encode_response", encode_response)
+    small = task(documents(40, 20), num_prompts=1)
+    small.prepare(None, {}, print)
+    assert began == [False]
+
+
+def test_nothing_that_fits_the_context_is_said_before_training(task):
+    small = task(demonstrations(40, "say {}: " + "x" * 400))
+    with pytest.raises(DataError, match=r"context of 400 tokens: no held-out response fits it .*longer context"):
+        small.prepare(None, {}, print)
+    judged = task(demonstrations(40, "say {}: " + "x" * 300), judge="pep8_lines")
+    with pytest.raises(DataError, match="no held-out prompt leaves room for an answer"):
+        judged.prepare(None, {}, print)
+
+
+def test_bits_per_byte_leave_out_what_is_labelled_bad(task):
+    def labelled(num, *labels):
+        responses = [{"text": f"{label} {num}", "label": label} for label in labels]
+        return {"prompt": f"say {num}: ", "responses": responses}
+
+    rows = [labelled(n, "bad") if n % 2 else labelled(n, "bad", "good") for n in range(60)]
+    small = task(rows)
+    found = small.evaluate(Subject(small.base), seed=0)
+    read = {id for id, values in found.per_prompt.items() if "bits_per_byte" in values}
+    assert read == {record.id for record in small.held_out if len(record.responses) == 2}
+    assert 0 < len(read) < len(small.held_out)
+    bad = [labelled(n, "bad") for n in range(60)]
+    assert "bits_per_byte" not in task(bad, judge="pep8_lines").metrics
+    with pytest.raises(DataError, match=r"own\.jsonl: all .* bad responses only.*--judge"):
+        task(bad)
