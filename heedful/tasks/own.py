@@ -4,7 +4,9 @@ cost?"""
 import re
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -310,11 +312,18 @@ def _weights(model: str | Path) -> Mapping[str, str]:
 
 
 def _one_per_prompt(records: Sequence[Feedback]) -> list[Feedback]:
-    """The first record with a response of each prompt, so that a prompt counts once and ids differ."""
+    """The first record with a response of each prompt, or of each document, so that it counts once; of equal ids the
+    later ones get a number, because values are kept by id."""
     first: dict[str, Feedback] = {}
     for record in records:
         if record.responses:
-            first.setdefault(prompt_text(record.prompt) or record.id, record)
+            first.setdefault(prompt_text(record.prompt) or record.responses[0].text, record)
+    known, taken = {record.id for record in first.values()}, set[str]()
+    for key, record in first.items():
+        if record.id in taken:
+            name = next(name for n in count(2) if (name := f"{record.id}#{n}") not in known | taken)
+            first[key] = record = replace(record, id=name)
+        taken.add(record.id)
     return list(first.values())
 
 

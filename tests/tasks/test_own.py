@@ -188,3 +188,14 @@ def test_bits_per_byte_leave_out_what_is_labelled_bad(task):
     assert "bits_per_byte" not in task(bad, judge="pep8_lines").metrics
     with pytest.raises(DataError, match=r"own\.jsonl: all .* bad responses only.*--judge"):
         task(bad)
+
+
+def test_equal_ids_are_told_apart(task):
+    rows = [row | {"id": "same"} for row in demonstrations(40)] + [row | {"id": "same"} for row in documents(40, 20)]
+    rows += [row | {"id": "same#2"} for row in demonstrations(20, "and {}: ")]
+    small = task(rows)
+    ids = [record.id for record in small.held_out]
+    assert len(set(ids)) == len(ids) and {"same", "same#2", "same#3"} < set(ids)
+    assert next(record.id for record in small.held_out if record.prompt[:3] == "and") == "same#2"
+    assert sum(record.prompt == "" for record in small.held_out) > 1
+    assert set(small.evaluate(Subject(small.base), seed=0).per_prompt) == set(ids)
