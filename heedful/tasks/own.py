@@ -55,7 +55,8 @@ class OwnFile:
         num_prompts: evaluate on the first so many held-out prompts only.
         split: "test" for results, "selection" for choosing settings.
     Raises:
-        DataError: too few prompts to hold any out, or nothing to measure.
+        DataError: too few prompts to hold any out, nothing to measure, or records without what the judge needs.
+        ConfigError: conversations, and the model has no chat template.
     """
 
     def __init__(
@@ -87,6 +88,8 @@ class OwnFile:
                 allowed="a held-out prompt with a response that is not labelled bad",
                 hint="or judge answers with --judge",
             )
+        self._require_what_the_judge_needs()
+        self._require_chat_template()
 
     @property
     def metrics(self) -> Mapping[str, MetricKind]:
@@ -186,6 +189,23 @@ class OwnFile:
         say("sampling")
         self._sample(policy, text, subject, found, seed, base_samples, asked[: None if self.judge else NUM_SAMPLES])
         return found
+
+    def _require_what_the_judge_needs(self) -> None:
+        for name in sorted(self.judge.needs) if self.judge else ():
+            lacking = [record for record in self.held_out if getattr(record, name, None) is None]
+            if self.judge and lacking:
+                raise DataError(
+                    f"{self.judge.name} needs `{name}`, which {len(lacking)} of {len(self.held_out)} held-out records "
+                    f"lack: the first is {lacking[0].id}",
+                    where=self.file.path,
+                    allowed=f"records with `{name}`",
+                    hint=f"read it from a column with --map {name}=COLUMN, or take another --judge",
+                )
+
+    def _require_chat_template(self) -> None:
+        prompts = (record.prompt for record in (*self.held_out, *self.train_part))
+        if conversation := next((prompt for prompt in prompts if not isinstance(prompt, str)), None):
+            Text(load_tokenizer(self.base), max_length=2).encode_prompt(conversation)
 
     def _fitting(self, text: Text) -> tuple[Rows, list[int]]:
         """The responses that can be read, and the records whose prompt can be answered.

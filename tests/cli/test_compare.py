@@ -134,6 +134,15 @@ def test_documents_longer_than_the_context_are_ranked_by_bits_per_byte(heedful, 
     assert {entry["metric"] for entry in found["summary"]} >= {"bits_per_byte"}
 
 
+def test_what_fails_for_every_method_is_said_before_anything_is_written(heedful, wide_model, own):
+    found = heedful("compare", own, "-m", wide_model, "--judge", "exact_match", "-q", code=2).err
+    assert "own.jsonl: exact_match needs `answer`" in found and "--map answer=COLUMN" in found
+    talk = [record(n, prompt=[{"role": "user", "content": f"say {n}"}]) for n in range(40)]
+    found = heedful("compare", heedful.write("talk.jsonl", *talk), "-m", wide_model, "-q", code=2).err
+    assert "no chat template" in found
+    assert not (heedful.folder / "runs").exists()
+
+
 def test_seeds_are_how_many_or_which():
     assert read_seeds("3") == [0, 1, 2]
     assert read_seeds("0,5,7") == [0, 5, 7]

@@ -9,7 +9,7 @@ from tiny_text import letters, make_text
 
 from heedful.batch import Branch, Group
 from heedful.data import load_feedback
-from heedful.errors import DataError, RunError
+from heedful.errors import ConfigError, DataError, RunError
 from heedful.evals.likelihood import read_tokens
 from heedful.models import load, load_tokenizer
 from heedful.tasks import Subject, own
@@ -199,3 +199,15 @@ def test_equal_ids_are_told_apart(task):
     assert next(record.id for record in small.held_out if record.prompt[:3] == "and") == "same#2"
     assert sum(record.prompt == "" for record in small.held_out) > 1
     assert set(small.evaluate(Subject(small.base), seed=0).per_prompt) == set(ids)
+
+
+def test_what_a_judge_needs_is_asked_for_first(task):
+    with pytest.raises(DataError, match=r"own\.jsonl: exact_match needs `answer`, which .*--map answer=COLUMN"):
+        task(demonstrations(40), judge="exact_match")
+    assert task([row | {"answer": "4"} for row in demonstrations(40)], judge="exact_match").judge
+
+
+def test_conversations_want_a_chat_template_first(task):
+    rows = [row | {"prompt": [{"role": "user", "content": row["prompt"]}]} for row in demonstrations(40)]
+    with pytest.raises(ConfigError, match="the model has no chat template"):
+        task(rows)
