@@ -147,7 +147,7 @@ class OwnFile:
         """The file, its split and its kinds of feedback, the model's weights and the judge: other ones are another
         comparison."""
         return {
-            "file": self.file.path,
+            "file": Path(self.file.path).name if self.file.sha256 else self.file.path,  # known by its bytes
             "sha256": self.file.sha256,
             "split": self.split,
             "train": len(self.train_part),

@@ -143,6 +143,12 @@ def test_what_fails_for_every_method_is_said_before_anything_is_written(heedful,
     assert not (heedful.folder / "runs").exists()
 
 
+def test_a_comparison_goes_on_with_the_same_file_by_another_path(heedful, wide_model, own):
+    options = ["-m", wide_model, "--methods", "sft", *SMALL]
+    heedful("compare", own.name, *options)
+    assert "sft" in heedful("compare", own, *options, "--resume").out
+
+
 def test_seeds_are_how_many_or_which():
     assert read_seeds("3") == [0, 1, 2]
     assert read_seeds("0,5,7") == [0, 5, 7]

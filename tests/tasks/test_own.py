@@ -211,3 +211,11 @@ def test_conversations_want_a_chat_template_first(task):
     rows = [row | {"prompt": [{"role": "user", "content": row["prompt"]}]} for row in demonstrations(40)]
     with pytest.raises(ConfigError, match="the model has no chat template"):
         task(rows)
+
+
+def test_a_file_is_known_by_its_bytes_not_by_its_path(task, tmp_path, monkeypatch):
+    before = task(demonstrations(40)).describe()
+    monkeypatch.chdir(tmp_path)
+    again = OwnFile(load_feedback("own.jsonl"), model=before["model"])
+    assert again.describe() == before
+    assert task(demonstrations(41)).describe() != before
