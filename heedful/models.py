@@ -5,7 +5,9 @@ a token somebody reads go through the LM head, in chunks, so logits [B, T, V] ne
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,8 @@ log = logging.getLogger(__name__)
 
 CHUNK_ELEMENTS = {"cpu": 2**21}  # logits held at once: 8 MB in fp32, which stay in a processor's cache
 LARGE_CHUNK = 2**25  # elsewhere: 128 MB
+NO_MEMORY = re.compile("out of memory|allocate memory|not enough memory|ALLOC_FAILED")  # CUDA, Linux, Windows, cuBLAS
+TOKENIZER_FILES = ("tokenizer*", "vocab*", "*.model")
 PROBE_TOLERANCE = 1e-3  # nats; above it the model reads plain rows only
 
 
@@ -175,12 +179,17 @@ def load(
     """A policy from a folder or a Hub name. Weights must be safetensors; code that ships with a model is never run.
 
     Raises:
-        RunError: no such model, weights in pickle only, cut or of another shape, an architecture that needs its own
-            code, or a head that `Policy` does not compute.
+        RunError: no such model, weights in pickle only, cut, missing or of another shape, too little memory, an
+            architecture that needs its own code, or a head that `Policy` does not compute.
     """
+    _require_folder(path)
     _refuse_pickle(path)
+    _require_file(path, "a model", "config.json")
     try:
-        lm = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, use_safetensors=True, trust_remote_code=False)
+        with _out_of_memory(path):
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                path, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+            )
     except (OSError, ValueError) as error:
         raise RunError(f"cannot load a causal language model: {error}", where=str(path)) from error
     except (SafetensorError, RuntimeError) as error:
@@ -189,13 +198,18 @@ def load(
             where=str(path),
             hint="a file may be cut, or config.json another model's: copy or download it again",
         ) from error
-    policy = Policy(lm, heads).to(device, dtype)
+    lm, found = loaded
+    _require_weights(path, sorted(found["missing_keys"]))
+    with _out_of_memory(path):
+        policy = Policy(lm, heads).to(device, dtype)
     probe(policy)
     return policy
 
 
 def load_tokenizer(path: str | Path):
     """The tokenizer that belongs to a model."""
+    _require_folder(path)
+    _require_file(path, "a tokenizer", *TOKENIZER_FILES)
     try:
         return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError) as error:
@@ -208,6 +222,46 @@ def commit(name: str) -> str:
         return Path(str(cached_file(name, "config.json"))).parent.name
     except (OSError, ValueError) as error:
         raise RunError(f"cannot load a causal language model: {error}", where=name) from error
+
+
+def _require_folder(path: str | Path) -> None:
+    """What is written as a path is looked for on this disk alone: no name on the Hub begins like one."""
+    is_path = Path(path).is_absolute() or str(path).startswith((".", "~")) or Path(path).exists()
+    if is_path and not Path(path).is_dir():
+        what = "a file, not a folder" if Path(path).exists() else "no such folder"
+        hint = "give the folder of a model, or its name on the Hub such as owner/name"
+        raise RunError(what, where=str(path), hint=hint)
+
+
+def _require_file(path: str | Path, what: str, *patterns: str) -> None:
+    folder = Path(path)
+    if folder.is_dir() and not any(match for pattern in patterns for match in folder.glob(pattern)):
+        is_run = (folder / "model" / "config.json").is_file()
+        hint = f"did you mean {folder / 'model'}?" if is_run else "give a folder that save_pretrained wrote"
+        raise RunError(f"the folder does not hold {what}", where=str(path), allowed=" or ".join(patterns), hint=hint)
+
+
+def _require_weights(path: str | Path, missing: Sequence[str]) -> None:
+    """transformers would draw them at random, with no more than a warning."""
+    if missing:
+        shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise RunError(
+            f"its files lack weights of the model: {shown}",
+            where=str(path),
+            hint="config.json may be another model's, or a file not all there: copy or download it again",
+        )
+
+
+@contextmanager
+def _out_of_memory(path: str | Path) -> Iterator[None]:
+    """Tell too little memory from a damaged file."""
+    try:
+        yield
+    except (MemoryError, OSError, RuntimeError, SafetensorError) as error:
+        if not isinstance(error, MemoryError) and not NO_MEMORY.search(str(error)):
+            raise
+        hint = "end what else uses memory, or take a smaller model"
+        raise RunError("out of memory while its weights were loaded", where=str(path), hint=hint) from error
 
 
 def _refuse_pickle(path: str | Path) -> None:

@@ -5,13 +5,14 @@ import logging
 import pytest
 import torch
 from models import ATTENTION, tiny
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from heedful import models
 from heedful.batch import Branch, Group, collate
 from heedful.errors import RunError
 from heedful.method import Head
-from heedful.models import Policy, best_device, fit_vocabulary, load, probe
+from heedful.models import Policy, best_device, fit_vocabulary, load, load_tokenizer, probe
 
 
 def branch(tokens):
@@ -228,6 +229,49 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
         load(tmp_path)
 
 
-def test_a_folder_without_a_model_is_named(tmp_path):
-    with pytest.raises(RunError, match=tmp_path.name):
+@pytest.mark.parametrize("read", [load, load_tokenizer])
+def test_a_folder_without_a_model_is_named_and_the_model_in_a_run_proposed(tmp_path, read):
+    with pytest.raises(RunError, match=rf"{tmp_path.name}: the folder does not hold a .*: expected .*save_pretrained"):
+        read(tmp_path)
+    tiny("llama").save_pretrained(tmp_path / "model")
+    with pytest.raises(RunError, match=r"did you mean .*/model"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("read", [load, load_tokenizer])
+@pytest.mark.parametrize("path", ["/nope", "./nope", "../nope"])
+def test_a_path_that_is_not_there_is_no_name_on_the_hub(path, read):
+    with pytest.raises(RunError, match=rf"^{path}: no such folder .*owner/name"):
+        read(path)
+
+
+def test_a_file_is_no_model(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="file: a file, not a folder"):
+        load(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("CUDA out of memory"), OSError(12, "Cannot allocate memory")]
+)
+def test_too_little_memory_is_not_taken_for_a_damaged_file(tmp_path, monkeypatch, error):
+    tiny("llama").save_pretrained(tmp_path)
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(models.AutoModelForCausalLM, "from_pretrained", fail)
+    with pytest.raises(RunError, match=r"out of memory while its weights were loaded .*smaller model"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])  # gpt2 has tied embeddings, which are stored once
+def test_weights_missing_from_a_file_are_named_and_tied_ones_are_not_missing(tmp_path, name):
+    tiny(name).save_pretrained(tmp_path)
+    assert load(tmp_path)
+    path = tmp_path / "model.safetensors"
+    weights = load_file(path)
+    lost = sorted(weights)[1:6]
+    save_file({key: weight for key, weight in weights.items() if key not in lost}, path, metadata={"format": "pt"})
+    with pytest.raises(RunError, match=rf"its files lack weights of the model: {', '.join(lost[:3])} and 2 more"):
         load(tmp_path)
