@@ -2,7 +2,6 @@
 
 import atexit
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -17,9 +16,9 @@ from heedful.batch import Branch, Group, TreeBatch, collate, micro_batches, tree
 from heedful.config import Optim, Training
 from heedful.errors import RunError
 from heedful.method import TermSpec
-from heedful.models import Policy
+from heedful.models import NO_MEMORY, Policy
 
-NO_MEMORY = re.compile("out of memory|allocate memory|not enough memory|ALLOC_FAILED")  # CUDA, Linux, Windows, cuBLAS
+LARGE = 1e6  # a reward or weight beyond it is worth a word where a loss overflows
 
 Work = Sequence[tuple[Sequence[TermSpec], Sequence[Group]]]
 
@@ -158,7 +157,7 @@ class Learner:
             raise RunError(
                 f"{', '.join(broken)} is not finite; stopped before the optimizer step (records {shown})",
                 where=where,
-                hint="look at these records; lower optim.lr, or set dtype to float32",
+                hint=_scores_too_large(work) or "look at these records; lower optim.lr, or set dtype to float32",
             )
 
     def _broken(self, work: Work) -> list[str]:
@@ -212,6 +211,14 @@ def _counts(terms: Sequence[TermSpec], groups: Sequence[Group]) -> dict[str, flo
 
 def _sum(group: Group, name: str) -> float:
     return sum(sum(b.streams[name]) if name in b.streams else b.fields[name] for b in group.branches)
+
+
+def _scores_too_large(work: Work) -> str:
+    """What to do about numbers of the rows that no loss can bear; nothing where they are not that large."""
+    branches = [branch for _, groups in work for group in groups for branch in group.branches]
+    values = [abs(value) for branch in branches for stream in branch.streams.values() for value in stream]
+    largest = max(values, default=0.0)
+    return f"the scores are too large, up to {largest:.0e}: scale them to about 1" if largest > LARGE else ""
 
 
 def _silent(group: Group) -> Group:

@@ -310,6 +310,13 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_records()
     assert not one.optimizer.state
 
 
+def test_scores_that_no_loss_can_bear_are_what_the_message_asks_to_lower():
+    one = learner(optim={"warmup": 0.0})
+    groups = [Group("r", (1,), (branch([5, 6], mask=[1.0, 1.0], weight=[1.0, 1e308]),))]
+    with pytest.raises(RunError, match=r"\(the scores are too large, up to 1e\+308: scale them to about 1\)"):
+        one.update([([term(overflowing, per="mask")], groups)], 0.0)
+
+
 def test_a_gradient_that_is_not_finite_stops_too_and_names_the_step_s_records():
     one = learner(optim={"warmup": 0.0})
 
