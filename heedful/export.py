@@ -347,7 +347,7 @@ def _write_info(temp: Path, name: str, info: dict[str, Any]) -> None:
     files = {item.name: sha256(item) for item in sorted(temp.iterdir()) if item.is_file()}
     record = {"schema": SCHEMA, "versions": versions(), **info, "files": files}
     (temp / INFO).write_bytes((to_json(record, exact=True, indent=2) + "\n").encode())
-    (temp / CARD).write_bytes(card(name, info).encode())
+    (temp / CARD).write_bytes(card(_title(name, info), info).encode())
 
 
 def _sync_tree(folder: Path) -> None:
@@ -421,6 +421,11 @@ def _logits(lm: PreTrainedModel, weights: Mapping[str, Tensor], ids: Tensor) -> 
 
 
 # The card
+
+
+def _title(name: str, info: Mapping[str, Any]) -> str:
+    """A run calls every folder of a model the same, which tells nobody what it is."""
+    return str(info.get("method", name)) if name == "model" else name
 
 
 def card(name: str, info: Mapping[str, Any]) -> str:

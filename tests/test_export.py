@@ -427,7 +427,7 @@ def _without_blocks(markdown):
 def test_the_card_says_what_was_done(tmp_path):
     info = {"method": "sft", "base": "pep8 base", "metrics": {"gold": -0.15}, "prefix": [GOOD]}
     text = (export_model(make_lm(), make_tokenizer(), tmp_path / "model", info) / "README.md").read_text()
-    for part in ("# model", "| method | sft |", "| base | pep8 base |", "| gold | \\-0.15 |", "AutoModelForCausalLM"):
+    for part in ("\n# sft\n", "| method | sft |", "| base | pep8 base |", "| gold | \\-0.15 |", "AutoModelForCausalLM"):
         assert part in text, text
 
 
