@@ -119,5 +119,6 @@ def budget(limits: Mapping[str, float | int | str]) -> str:
             parts.append(duration(value))
         else:
             shown = count(value) if isinstance(value, int | float) else value
-            parts.append(f"{shown} {name.replace('_', ' ')}")
+            unit = name.removesuffix("s") if value == 1 else name
+            parts.append(f"{shown} {unit.replace('_', ' ')}")
     return ", ".join(parts) or "no limit"

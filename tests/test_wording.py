@@ -48,6 +48,7 @@ def test_a_duration(seconds, shown):
 
 def test_a_budget_names_each_limit():
     assert wording.budget({"tokens": 600_000, "seconds": 60}) == "600.0k tokens, 60 s"
+    assert wording.budget({"epochs": 1}) == "1 epoch"
     assert wording.budget({}) == "no limit"
 
 

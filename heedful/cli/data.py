@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -16,10 +15,8 @@ File = Annotated[
 ]
 
 
-class By(StrEnum):
-    """What no two parts of a split share."""
-
-    PROMPT, USER, LABELER = "prompt", "user", "labeler"
+By = Literal["prompt", "user", "labeler"]
+BY: tuple[By, ...] = ("prompt", "user", "labeler")
 
 
 def inspect(
@@ -48,7 +45,9 @@ def inspect(
 def split(
     file: File,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the parts go, one file each.")],
-    by: Annotated[By, typer.Option("--by", help="What no two parts share.")] = By.PROMPT,
+    by: Annotated[
+        str, typer.Option("--by", metavar="[prompt|user|labeler]", help="What no two parts share.")
+    ] = "prompt",
     shares: Annotated[
         str, typer.Option("--shares", help="Parts and their shares.")
     ] = "train=0.8,validation=0.1,test=0.1",
@@ -71,11 +70,10 @@ def split(
     from heedful.data import write_feedback
     from heedful.disk import discarding, safe_name
 
+    unit = _by(by)
     parts = {safe_name(name, what="part"): share for name, share in _shares(shares).items()}
     records = read_feedback(file, map, limit, skip_bad)
-    found = split_feedback(
-        records, by=by.value, shares=parts, seed=seed, max_per_user=max_per_user or None, prefix=prefix
-    )
+    found = split_feedback(records, by=unit, shares=parts, seed=seed, max_per_user=max_per_user or None, prefix=prefix)
     paths = {name: out / f"{name}.jsonl" for name in found.parts}
     _refuse_existing(paths.values())
     with ExitStack() as unfinished:
@@ -91,6 +89,15 @@ def split(
 def _lines(found: dict[str, Any]) -> Iterator[str]:
     for name, count in found["counts"].items():
         yield f"{count:>8}  {found['files'].get(name, name.replace('_', ' ') + ' left out')}"
+
+
+def _by(name: str) -> By:
+    from heedful.config import unknown
+
+    for known in BY:
+        if name == known:
+            return known
+    raise unknown(name, "value", BY, where="--by")
 
 
 def _shares(text: str) -> dict[str, float]:

@@ -299,15 +299,20 @@ def render(report: Report) -> str:
 
 def _heading(report: Report) -> str:
     file = report["file"]
+    records = _plural(report["records"], "record")
     if not file:
-        return f"{report['records']} records"
-    lines = [f"{_safe(file['path'])}: {report['records']} records from {file['rows']} rows, read as {file['format']}"]
+        return records
+    lines = [f"{_safe(file['path'])}: {records} from {_plural(file['rows'], 'row')}, read as {file['format']}"]
     for name in ("dropped", "skipped", "remarks"):
         lines += [f"  {name}: {_safe(reason)}: {count}" for reason, count in file[name].items()]
     lines += [f"  {_safe(fault)}" for fault in file["faults"]]
     if file["metadata_columns"]:
         lines.append("  kept as metadata: " + ", ".join(_safe(name) for name in file["metadata_columns"][:MOST]))
     return "\n".join(lines)
+
+
+def _plural(n: int, thing: str) -> str:
+    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
 
 
 def _table(title: str, values: Mapping[str, Any]) -> str:

@@ -29,7 +29,7 @@ def test_inspect_shows_the_tokens_and_the_mask_of_the_model_that_is_named(heedfu
 def test_inspect_shows_the_same_to_people(heedful, model):
     file = heedful.write("f.jsonl", {"prompt": "ab", "responses": [{"text": "cd"}]})
     found = heedful("data", "inspect", file, "-m", model).out
-    assert "1 records from 1 rows" in found
+    assert "1 record from 1 row," in found
     assert "[c][d]" in found
     assert "  not filtering, conditional, unlikelihood, rwr, awr: no " in found
     assert "no labeler ids" in found
@@ -110,5 +110,7 @@ def test_a_full_disk_leaves_nothing_of_a_split(heedful, monkeypatch, is_there):
 
 def test_a_record_without_a_user_cannot_be_split_by_user(heedful):
     file = heedful.write("f.jsonl", record(0))
+    wrong = heedful("data", "split", file, "--by", "usr", "-o", "parts", code=2).err
+    assert wrong == "error: --by: unknown value 'usr': expected one of prompt, user, labeler (did you mean 'user'?)\n"
     assert "no `user` to split by" in heedful("data", "split", file, "--by", "user", "-o", "parts", code=2).err
     assert not (heedful.folder / "parts").exists()

@@ -193,7 +193,7 @@ def test_the_report_of_a_file_accounts_for_its_rows(tmp_path):
     assert report["file"]["rows"] == 2 and report["file"]["dropped"] == {"empty `output`": 1}
     assert json.loads(json.dumps(report))["records"] == 1
     text = render(report)
-    assert "1 records from 2 rows, read as alpaca" in text and "kept as metadata: x" in text
+    assert "1 record from 2 rows, read as alpaca" in text and "kept as metadata: x" in text
 
 
 def test_nothing_from_the_file_can_move_the_cursor():
