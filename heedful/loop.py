@@ -122,8 +122,8 @@ class _Loop:
         )
 
     def _limit(self, groups: Sequence[Group]) -> Limit:
-        epochs = self.method.schedule.epochs
-        return Limit(self.learner.training.budget, len(groups), self.learner.training.batch_size, epochs)
+        training, plan = self.learner.training, self.method.schedule
+        return Limit(training.budget, len(groups), training.batch_size, plan.epochs, plan.rounds)
 
     def _log(self, metrics: Mapping[str, float], limit: Limit) -> None:
         if not self.learner.accelerator.is_main_process:

@@ -28,32 +28,40 @@ class Spent(Protocol):
     tokens: int
     step: int
     seconds: float
+    round_index: int
+    index: int  # step within the round
 
 
 class Limit:
-    """When a round ends, and how far it is.
+    """When a round ends, and how far the run is.
+
+    A budget in tokens, steps or seconds is the whole run's, and each round has an equal share; one in epochs is passes
+    over each round's rows.
 
     Args:
-        budget: the whole run's; without one, one epoch.
-        num_rows: groups of this round, for budgets in epochs.
+        budget: without one, `epochs`, or one epoch.
+        num_rows: groups of this round.
     """
 
-    def __init__(self, budget: Budget, num_rows: int, batch_size: int, epochs: int | None):
+    def __init__(self, budget: Budget, num_rows: int, batch_size: int, epochs: int | None, rounds: int = 1):
         given = dict(budget.given) or {"epochs": float(epochs or 1)}
         ((self.unit, self.amount),) = given.items()
+        self.rounds = rounds
         self.steps_per_epoch = num_rows / min(batch_size, num_rows)
         if self.unit == "epochs":
-            self.unit, self.amount = "steps", math.ceil(self.amount * self.steps_per_epoch)
+            self.amount = self.rounds * math.ceil(self.amount * self.steps_per_epoch)
 
     def progress(self, state: Spent) -> float:
         """Share of the budget used, in [0, 1]."""
-        used = {"tokens": state.tokens, "steps": state.step, "seconds": state.seconds}[self.unit]
+        epochs = state.round_index * self.amount / self.rounds + state.index
+        used = {"tokens": state.tokens, "steps": state.step, "seconds": state.seconds, "epochs": epochs}[self.unit]
         return min(1.0, used / self.amount)
 
     def middle(self, state: Spent, tokens: int) -> float:
         """Progress half-way through the next step, of `tokens` tokens: there neither the first step of a warm-up nor
         the last of a decay has a learning rate of 0."""
-        step = {"tokens": tokens, "steps": 1, "seconds": state.seconds / max(1, state.step)}[self.unit] / self.amount
+        seconds = state.seconds / max(1, state.step)
+        step = {"tokens": tokens, "steps": 1, "seconds": seconds, "epochs": 1}[self.unit] / self.amount
         done = self.progress(state)
         return done + min(step, 1.0 - done) / 2
 
@@ -71,7 +79,7 @@ class Limit:
         return max(1, sum(end <= room for end in accumulate(sizes)))
 
     def __call__(self, state: Spent) -> bool:
-        return self.progress(state) >= 1.0
+        return self.progress(state) >= (state.round_index + 1) / self.rounds
 
 
 def order(size: int, *, seed: int, round_index: int, epoch: int) -> np.ndarray:

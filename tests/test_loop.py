@@ -253,6 +253,33 @@ def test_a_budget_in_epochs_rounds_up_to_a_step(tmp_path, epochs, steps):
     assert num_steps(tmp_path, budget={"epochs": epochs}) == steps
 
 
+@pytest.mark.parametrize(
+    ("budget", "ends"),
+    [({"steps": 6}, [2, 4, 6]), ({"epochs": 1}, [3, 6, 9]), ({}, [5, 10, 15]), ({"tokens": 120}, None)],
+)
+def test_rounds_share_the_budget_of_a_run_or_repeat_their_epochs(tmp_path, budget, ends):
+    collected = []
+
+    def targets(rows):
+        collected.append(loop_steps(tmp_path))
+        return list(rows)
+
+    method = replace(METHOD, targets=targets, schedule=Schedule(rounds=3, epochs=2))
+    run, _, state = go(tmp_path, validation=(), method=method, budget=budget, optim={"lr": 1.0, "warmup": 0})
+    rates = [line["learning_rate"] for line in lines(run)]
+    assert rates == sorted(rates, reverse=True) and rates[0] > 0.8 and rates[-1] < 0.2  # one decay over all rounds
+    if ends:
+        assert [*collected[1:], state.step] == ends
+    else:
+        assert 0 < collected[1] < collected[2] < state.step
+        assert state.tokens - 120 < max(group.num_tokens for group in ROWS)
+
+
+def loop_steps(path):
+    """Steps logged so far."""
+    return len(Run(path).metrics())
+
+
 def test_without_a_budget_it_is_one_epoch_or_what_the_method_says(tmp_path):
     assert num_steps(tmp_path / "one", budget={}) == 3
     assert num_steps(tmp_path / "two", budget={}, method=replace(METHOD, schedule=Schedule(epochs=2))) == 5
