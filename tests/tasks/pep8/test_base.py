@@ -24,9 +24,11 @@ def test_a_phase_starts_from_the_model_of_the_last_and_is_not_trained_twice(meth
     phases = ((3000, 0), (2000, 1))
     model = base.pretrain(method, corpus=tmp_path, out=tmp_path / "out", phases=phases)
     assert model == tmp_path / "out" / "phase-1" / "model"
-    starts = [json.loads((tmp_path / "out" / f"phase-{n}" / "manifest.json").read_text())["config"] for n in (0, 1)]
-    assert [one["model"] for one in starts] == [str(tmp_path / "out" / name) for name in ("init", "phase-0/model")]
-    assert [(one["budget"]["tokens"], one["seed"]) for one in starts] == list(phases)
+    starts = [json.loads((tmp_path / "out" / f"phase-{n}" / "manifest.json").read_text()) for n in (0, 1)]
+    assert [one["subject"]["model"] for one in starts] == [
+        str(tmp_path / "out" / name) for name in ("init", "phase-0/model")
+    ]
+    assert [(one["config"]["budget"]["tokens"], one["config"]["seed"]) for one in starts] == list(phases)
     before = (model / "model.safetensors").stat().st_mtime_ns
     assert base.pretrain(method, corpus=tmp_path, out=tmp_path / "out", phases=phases) == model
     assert (model / "model.safetensors").stat().st_mtime_ns == before
