@@ -1,5 +1,6 @@
 """`heedful sample`: what a model answers."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -70,6 +71,10 @@ def _prompts(texts: list[str] | None, file: str | None, map: list[str] | None, l
 
 def _from_stdin() -> str:
     """One prompt, line breaks and all. A person at a terminal is told what it waits for."""
+    if sys.stdin is None:
+        from heedful.errors import ConfigError
+
+        raise ConfigError("there is no prompt, and standard input is closed", hint="use --prompt or --prompts")
     stdin = typer.get_text_stream("stdin")
     if stdin.isatty():
         typer.echo("reading a prompt from standard input, up to Ctrl-D (or use --prompt)", err=True)

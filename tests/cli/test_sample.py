@@ -2,8 +2,13 @@
 
 import io
 import json
+import sys
 
+import pytest
 from small_feedback import record
+
+from heedful.cli.sample import _from_stdin
+from heedful.errors import ConfigError
 
 SCORER = """
 def length(prompt, response):
@@ -82,3 +87,9 @@ def test_a_temperature_below_0_is_refused_before_the_model_is_read(heedful):
 def test_a_conversation_needs_a_chat_template(heedful, model):
     file = heedful.write("chat.jsonl", {"prompt": [{"role": "user", "content": "hi"}]})
     assert "no chat template" in heedful("sample", model, "--prompts", file, "-q", code=2).err
+
+
+def test_a_closed_standard_input_is_no_prompt(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(ConfigError, match="standard input is closed"):
+        _from_stdin()
