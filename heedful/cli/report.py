@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
-from heedful.cli.options import Quiet
-from heedful.cli.output import show_table
+from heedful.cli.options import AsJson, Quiet
+from heedful.cli.output import show, show_table
 
 
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a comparison or a training.")],
     quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make the page of a comparison or a training.
 
@@ -20,6 +21,6 @@ def report(
     from heedful import build_report
 
     page = build_report(run)
-    if not quiet:
+    if not quiet and not as_json:
         show_table(run)
-    typer.echo(page)
+    show({"report": str(page)}, lambda found: [found["report"]], as_json=as_json)

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from heedful.cli.options import SCORER, Limit, Map, Quiet, Seed, model_or_base, read_feedback
+from heedful.cli.options import SCORER, AsJson, Limit, Map, Quiet, Seed, model_or_base, read_feedback
+from heedful.cli.output import show
 from heedful.cli.progress import Progress
 
 
@@ -36,6 +37,7 @@ def sample(
     map: Map = None,
     limit: Limit = None,
     quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Have a model answer prompts.
 
@@ -46,6 +48,7 @@ def sample(
     asked = _prompts(prompt, prompts, map, limit)
     from heedful import Sampling
     from heedful import sample as draw
+    from heedful.records import to_json
 
     settings = Sampling(
         max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, stop=tuple(stop or ())
@@ -57,6 +60,8 @@ def sample(
         )
     if out is not None:
         _write(out, records)
+    elif as_json:
+        show([to_json(record) for record in records], list, as_json=True)
     else:
         _show(records)
 

@@ -16,6 +16,11 @@ def test_a_training_has_a_page(heedful, model, feedback):
     assert heedful("report", "run").out == "run/report.html\n"
 
 
+def test_as_json_it_says_where_the_page_is(heedful, model, feedback):
+    heedful("train", "sft", "-f", feedback, "-m", model, "-o", "run", "--set", "budget.steps=1", "-q")
+    assert heedful("report", "run", "--json").json == {"report": "run/report.html"}
+
+
 def test_quiet_says_the_path_alone(heedful):
     write_comparison(heedful.folder / "pep8", num_prompts=12)
     assert heedful("report", "pep8", "-q").out == "pep8/report.html\n"

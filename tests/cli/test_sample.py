@@ -93,3 +93,9 @@ def test_a_closed_standard_input_is_no_prompt(monkeypatch):
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(ConfigError, match="standard input is closed"):
         _from_stdin()
+
+
+def test_answers_as_json_are_records(heedful, model):
+    found = heedful("sample", model, "-p", "say 1: ", "-p", "say 2: ", "-k", 2, "--max-tokens", 4, "-q", "--json").json
+    assert [record["prompt"] for record in found] == ["say 1: ", "say 2: "]
+    assert [len(record["responses"]) for record in found] == [2, 2]
