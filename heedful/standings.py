@@ -219,18 +219,22 @@ def _mean(ledgers: Sequence[Ledger]) -> Ledger:
 
 
 def _ranked(entries: Sequence[Entry], primary: str | None, better: int, is_trained: bool) -> tuple[Entry, ...]:
-    """Best first, then degenerate, failed, skipped; references keep the base first and have no rank."""
+    """Best first, then degenerate, failed, skipped; references keep the base first and have no rank. Equal scores share
+    a rank."""
     order = {"done": 0, "degenerate": 1, "failed": 2, "skipped": 3}
 
     def key(entry: Entry):
         score = entry.metrics[primary].mean if primary in entry.metrics else float("-inf") * better
         return not entry.is_base, order[entry.status] if is_trained else 0, -better * score
 
-    result, place = [], 0
+    result: list[Entry] = []
+    scores: list[float] = []
     for entry in sorted(entries, key=key):
-        is_ranked = is_trained and entry.status == "done" and primary in entry.metrics
-        place += is_ranked
-        result.append(Entry(**{**vars(entry), "rank": place if is_ranked else None}))
+        rank = None
+        if is_trained and entry.status == "done" and primary in entry.metrics:
+            scores.append(entry.metrics[primary].mean)
+            rank = scores.index(scores[-1]) + 1
+        result.append(Entry(**{**vars(entry), "rank": rank}))
     return tuple(result)
 
 

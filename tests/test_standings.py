@@ -52,6 +52,11 @@ def test_the_smaller_is_better_where_the_metric_says_so():
     assert [entry.name for entry in found.entries] == ["b", "a"]
 
 
+def test_equal_scores_share_a_rank():
+    found = standings(compare([row("a", -0.2), row("b", -0.1), row("c", -0.2), row("d", -0.3)]))
+    assert [(entry.name, entry.rank) for entry in found.entries] == [("b", 1), ("a", 2), ("c", 2), ("d", 4)]
+
+
 def test_degenerate_failed_and_skipped_methods_are_shown_unranked_and_say_why():
     rows = [row("s", status="skipped"), row("f", status="failed"), row("d", 0.9, status="degenerate"), row("ok", 0.1)]
     found = standings(compare(rows, [summary("d", 0.9), summary("ok", 0.1)]))
