@@ -22,6 +22,7 @@ def measure(prepared: Prepared) -> Cost:
 
     The prepared policy is used up.
     """
+    memory.forget_peak()
     groups = list(prepared.method.targets(prepared.feedback))
     tokens_per_second = _speed(prepared, Learner(prepared.policy, prepared.settings), groups)
     return Cost(_seconds(prepared, groups, tokens_per_second), memory.peak())

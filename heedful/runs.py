@@ -233,9 +233,8 @@ class Run:
         command: Sequence[str],
         config: Mapping[str, Any],
         subject: Mapping[str, Any] | None = None,
-        allow_config_change: bool = False,
     ) -> "Run":
-        """An existing run, gone on with under the same settings; the manifest records when, and what differs.
+        """An existing run, gone on with under the same settings; the manifest records when, and on what machine.
 
         Raises:
             RunError: no run there, in use, or settings changed; each change is listed as "key: old -> new".
@@ -243,7 +242,7 @@ class Run:
         run = cls.open(path)
         was, now_is = (dict(one or {}) for one in (run.manifest.get("subject"), subject))
         changes = [*config_changes(was, now_is), *config_changes(run.config, config)]
-        if changes and not allow_config_change:
+        if changes:
             listing = "".join(f"\n  {change}" for change in changes)
             hint = "resume with the old settings, or start in another folder"
             what = f"the settings have changed since the run began:{listing}\n"
@@ -251,7 +250,7 @@ class Run:
         with run.lock():
             sweep(run.path, owned=True)
             sweep(run.path / ROUNDS, owned=True)
-            run._record_resume(command, from_json(to_json(config, exact=True)), changes)
+            run._record_resume(command)
         return run
 
     @classmethod
@@ -264,13 +263,10 @@ class Run:
         subject: Mapping[str, Any] | None = None,
         seed: int = 0,
         resume: bool = False,
-        allow_config_change: bool = False,
     ) -> "Run":
         """`resume` where that is asked for and there is a run; `create` otherwise."""
         if resume and (Path(path) / MANIFEST).is_file():
-            return cls.resume(
-                path, command=command, config=config, subject=subject, allow_config_change=allow_config_change
-            )
+            return cls.resume(path, command=command, config=config, subject=subject)
         return cls.create(path, command=command, config=config, subject=subject, seed=seed)
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
@@ -289,19 +285,12 @@ class Run:
             what = f"the folder is not empty: it holds {strange[0]}"
             raise RunError(what, where=str(self.path), hint="choose another folder, or empty this one")
 
-    def _record_resume(self, command: Sequence[str], config: Mapping[str, Any], changes: list[str]) -> None:
-        old = self.manifest
-        entry = {
-            "time": now(),
-            "command": list(command),
-            "config_changes": changes,
-            "environment_changes": config_changes(old["environment"], environment()),
-        }
-        fields = {"config": config, "config_sha256": config_hash(config), "resumed": [*old["resumed"], entry]}
-        if changes:
-            atomic_write_text(self.path / CONFIG, _as_yaml(config))
+    def _record_resume(self, command: Sequence[str]) -> None:
+        changes = config_changes(self.manifest["environment"], environment())
+        entry = {"time": now(), "command": list(command), "environment_changes": changes}
         with turn(self.path):
-            self._write_manifest(self.manifest | fields)
+            manifest = self.manifest
+            self._write_manifest(manifest | {"resumed": [*manifest["resumed"], entry]})
 
     # Writing
 
@@ -320,15 +309,15 @@ class Run:
         with turn(self.path):  # an evaluation may write while the training does
             self._write_manifest(_merged(self.manifest, fields))
 
-    def record_data(self, name: str, path: Path | str, *, rows: int | None = None, allow_change: bool = False) -> str:
+    def record_data(self, name: str, path: Path | str, *, rows: int | None = None) -> str:
         """Put the sha256 and row count of an input into the manifest; the hash.
 
         Raises:
-            RunError: the run has seen other bytes under this name, and the change is not allowed.
+            RunError: the run has seen other bytes under this name.
         """
         found = sha256(path)
         seen = self.manifest["data"].get(name)
-        if seen and seen["sha256"] != found and not allow_change:
+        if seen and seen["sha256"] != found:
             what = f"{name} has changed since the run began: sha256 {seen['sha256'][:12]} -> {found[:12]}"
             hint = "resume with the old file, or start in another folder"
             raise RunError(what, where=str(path), hint=hint)

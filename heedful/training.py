@@ -158,7 +158,7 @@ def train(
     if run.is_done:
         return run
     is_new = is_main and not run.manifest["resumed"]
-    with _unless_refused(run, is_new), run.lock() if is_main else nullcontext():
+    with run.lock() if is_main else nullcontext(), _unless_refused(run, is_new):
         memory.forget_peak()
         prepared = prepare(name, model=model, feedback=feedback, settings=settings)
         if is_main and isinstance(feedback, FeedbackFile) and feedback.sha256:
@@ -196,7 +196,7 @@ def _unless_refused(run: Run, is_new: bool) -> Iterator[None]:
         yield
     except HeedfulError:
         if is_new and not checkpoint.steps(run.path) and not run.metrics():
-            shutil.rmtree(run.path)
+            shutil.rmtree(run.path, ignore_errors=True)  # the lock is held, and some systems keep such files
         raise
 
 

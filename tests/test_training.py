@@ -1,13 +1,17 @@
 """From a model and settings to a run: what is made ready before the first step."""
 
+from contextlib import ExitStack
+
 import pytest
 import torch
 from models import tiny
 from tiny_text import letters, scored
 
+from heedful.errors import DataError, RunError
 from heedful.export import export
 from heedful.records import Feedback, Message, Response
-from heedful.training import fingerprint, hold_out, prepare
+from heedful.runs import Run
+from heedful.training import fingerprint, hold_out, prepare, train
 
 FEEDBACK = [scored(("a\n", 0.0), ("b\n", -1.0), id=f"r{n}") for n in range(4)]
 SETTINGS = {"validation": 0, "method": {"lines": True, "threshold": 0.0}}
@@ -59,3 +63,23 @@ def test_other_records_have_another_fingerprint_and_equal_ones_the_same():
     again = [scored(("a\n", 0.0), ("b\n", -1.0), id=f"r{n}") for n in range(4)]
     assert fingerprint(FEEDBACK) == fingerprint(again)
     assert len({fingerprint(FEEDBACK), fingerprint(other), fingerprint(FEEDBACK[:3]), fingerprint(FEEDBACK[::-1])}) == 4
+
+
+def test_a_refused_training_leaves_no_folder(reserved, tmp_path):
+    with pytest.raises(DataError, match="cannot learn"):
+        train("conditional", model=reserved(), feedback=[Feedback("a", (Response("b"),), id="r")], out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_another_process_trains_in_is_left_alone(reserved, tmp_path, monkeypatch):
+    with ExitStack() as other:
+
+        def start_and_lose(*arguments, _start=Run.start, **settings):
+            run = _start(*arguments, **settings)
+            other.enter_context(run.lock())
+            return run
+
+        monkeypatch.setattr(Run, "start", start_and_lose)
+        with pytest.raises(RunError, match="in use"):
+            train("conditional", model=reserved(), feedback=FEEDBACK, out=tmp_path / "run", settings=SETTINGS)
+    assert (tmp_path / "run" / "manifest.json").exists()

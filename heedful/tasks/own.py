@@ -309,8 +309,8 @@ class OwnFile:
                 rival = rivals.get(record.id, row["judge_score"])
                 values["win_rate"] = _win(row["judge_score"], rival)
             found.samples.append(row | {"truncated": sample.truncated})
-        found.ledger = {"sampled_tokens": sum(len(sample.tokens) for several in drawn for sample in several)}
         if self.judge and subject.num_samples > 1:
+            found.ledger["sampled_tokens"] = sum(len(sample.tokens) for several in drawn for sample in several)
             found.ledger["scorer_calls"] = {self.judge.name: sum(map(len, drawn))}
 
     def _judged(self, asked: Sequence[tuple], drawn: Sequence[Sequence]) -> list[list[float]]:

@@ -1,6 +1,5 @@
 """The search for the task's recipes is the same for every method, and repeats."""
 
-import pytest
 import yaml
 
 from heedful.config import merge
@@ -40,7 +39,6 @@ def test_chosen_settings_are_laid_over_the_recipe(tmp_path, monkeypatch):
     assert not (tmp_path / "mle.yaml").exists()
 
 
-@pytest.mark.skipif(not sweep.SWEEP.exists(), reason="the sweep has not been run")
 def test_the_recipes_that_ship_are_those_the_sweep_chose():
     rows = read_lines(sweep.SWEEP)
     task = PEP8(split="selection", num_prompts=1)
