@@ -20,6 +20,7 @@ from transformers.utils import cached_file
 
 from heedful.batch import Branch, Group, TreeBatch, attention, collate
 from heedful.errors import RunError
+from heedful.masking import missed, without
 from heedful.method import Head, Outputs
 
 log = logging.getLogger(__name__)
@@ -98,19 +99,24 @@ class Policy(nn.Module):
 
     def hidden(self, batch: TreeBatch) -> Tensor:
         """[B, T, H] last hidden states; plain rows need no mask, as padding stands behind every token that is read."""
-        options = {} if batch.is_plain else {"attention_mask": self._masks(batch), "position_ids": batch.position}
+        missing = missed(batch) if self.training else None
+        if missing is not None and not self.reads_trees:
+            hint = "switch past-token masking off: --set method.past_token_masking=0"
+            raise RunError(f"{_name(self)} takes no attention mask, so that no past token can be masked", hint=hint)
+        is_causal = batch.is_plain and missing is None
+        options = {} if is_causal else {"attention_mask": self._masks(batch, missing), "position_ids": batch.position}
         return self.lm.base_model(batch.tokens, use_cache=False, **options).last_hidden_state
 
-    def _masks(self, batch: TreeBatch) -> Tensor | dict[str, Tensor]:
+    def _masks(self, batch: TreeBatch, missing: Tensor | None) -> Tensor | dict[str, Tensor]:
         config = self.lm.config.get_text_config()
         window = getattr(config, "sliding_window", None)
         if not getattr(config, "layer_types", None):
-            return self._mask(batch, window=window)
+            return self._mask(batch, missing, window=window)
         windows = {"full_attention": None, "sliding_attention": window}
-        return {kind: self._mask(batch, window=windows[kind]) for kind in windows}
+        return {kind: self._mask(batch, missing, window=windows[kind]) for kind in windows}
 
-    def _mask(self, batch: TreeBatch, *, window: int | None) -> Tensor:
-        sees = attention(batch, window=window)
+    def _mask(self, batch: TreeBatch, missing: Tensor | None, *, window: int | None) -> Tensor:
+        sees = without(attention(batch, window=window), missing)
         if self.lm.config._attn_implementation == "sdpa":
             return sees
         dtype = self.lm.dtype  # eager attention adds its mask, a bool one too, without a word

@@ -14,6 +14,7 @@ METHODS = {
     "unlikelihood": "imitate good segments, push bad ones away",
     "rwr": "weigh text by its exponentiated reward",
     "awr": "weigh text by how much better it is than expected",
+    "chain_of_hindsight": "learn chains of better and worse responses with what was said of them",
 }
 
 
