@@ -16,7 +16,7 @@ import inspect
 import json
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,20 +74,44 @@ def export(lm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path |
     """
     path = Path(path)
     _refuse_foreign(path)
-    dtype = _dtype(info, lm)
     tokenizer, needs = _prepared(tokenizer, info, lm)
-    _check_weights(lm, tokenizer)
+    return write(
+        lm, tokenizer, path, dict(info) | needs, make_card=card, generation=_generation(lm, tokenizer, info, needs)
+    )
+
+
+def write(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    path: Path | str,
+    info: Mapping[str, Any],
+    *,
+    make_card: Callable[[str, Mapping[str, Any]], str],
+    generation: GenerationConfig | None = None,
+) -> Path:
+    """Write a model of any task and its tokenizer as they are, with heedful.json and a card; see `export`.
+
+    Args:
+        info: goes into heedful.json; read here: `dtype`.
+        make_card: name and info -> the card.
+        generation: settings for generation_config, of a model that generates.
+    """
+    path = Path(path)
+    _refuse_foreign(path)
+    dtype = _dtype(info, model)
+    _check_weights(model, tokenizer)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent, of=path.name)
-    need = sum(p.numel() for p in lm.parameters()) * dtype.itemsize * SPACE_MARGIN
+    need = sum(p.numel() for p in model.parameters()) * dtype.itemsize * SPACE_MARGIN
     require_space(path, need)
     temp = temp_path(path)
     with writing(path, need=need), discarding(temp), _quiet():
-        _write_model(lm, tokenizer, temp, dtype, _generation(lm, tokenizer, info, needs))
-        _load_back(lm, temp, dtype)
-        needs["prefix_is_automatic"] = tokenizer.is_fast and _tokenizer_comes_back(tokenizer, temp)
-        _write_info(temp, path.name, dict(info) | needs | {"dtype": str(dtype).removeprefix("torch.")})
+        _write_model(model, tokenizer, temp, dtype, generation)
+        _load_back(model, temp, dtype)
+        is_automatic = tokenizer.is_fast and _tokenizer_comes_back(tokenizer, temp)
+        stored = {"prefix_is_automatic": is_automatic, "dtype": str(dtype).removeprefix("torch.")}
+        _write_info(temp, path.name, dict(info) | stored, make_card)
         _sync_tree(temp)
         replace_folder(temp, path)
     return path
@@ -150,16 +174,34 @@ def _prepared(
     }
     if wrong := [i for i in (*prefix, *line_prefix, *suppress) if not 0 <= i < len(tokenizer)]:
         raise ConfigError(f"token id {wrong[0]} is not in the vocabulary", allowed=f"0 to {len(tokenizer) - 1}")
-    root = [id for id in (tokenizer.bos_token_id, tokenizer.eos_token_id) if id is not None][:1]
+    root = _root(tokenizer)
     _forget_earlier_needs(tokenizer, root)
     if prefix or not (_begins_with(tokenizer, root) or _speaks_in_turns(tokenizer, info)):
         _put_round_every_text(tokenizer, root, prefix)
     if "token_type_ids" not in inspect.signature(lm.forward).parameters:  # `generate` refuses what it does not take
-        tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
+        _leave_out_types(tokenizer)
     tokenizer.chat_template = _chat_template(tokenizer, info.get("chat_template"), root, needs)
     if tokenizer.chat_template is not None:
         tokenizer.split_special_tokens = False  # or the template's own tokens would be spelled out
     return tokenizer, needs | {"prefix_text": _spelled(tokenizer, prefix)}
+
+
+def ended(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """A copy of the tokenizer that begins a text, or a pair of them, with root and ends it with EOS."""
+    tokenizer = copy.deepcopy(tokenizer)
+    root = _root(tokenizer)
+    _forget_earlier_needs(tokenizer, root)
+    _put_round_every_text(tokenizer, root, [tokenizer.eos_token_id])
+    _leave_out_types(tokenizer)
+    return tokenizer
+
+
+def _root(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    return [id for id in (tokenizer.bos_token_id, tokenizer.eos_token_id) if id is not None][:1]
+
+
+def _leave_out_types(tokenizer: PreTrainedTokenizerBase) -> None:
+    tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, tokens: str | Sequence[str | int]) -> list[int]:
@@ -309,7 +351,7 @@ def _write_model(
     tokenizer: PreTrainedTokenizerBase,
     temp: Path,
     dtype: torch.dtype,
-    generation: GenerationConfig,
+    generation: GenerationConfig | None,
 ) -> None:
     try:
         lm.save_pretrained(temp, state_dict=_cast(lm.state_dict(), dtype), max_shard_size=MAX_SHARD)
@@ -319,7 +361,8 @@ def _write_model(
     config |= {"dtype": str(dtype).removeprefix("torch."), "use_cache": True}  # checkpointing turns the cache off
     (temp / "config.json").write_text(to_json(config, indent=2) + "\n", encoding="utf-8")
     try:
-        generation.save_pretrained(temp)
+        if generation is not None:
+            generation.save_pretrained(temp)
     except ValueError as error:
         raise RunError(f"transformers refuses the generation settings: {error}", where=str(temp)) from error
     tokenizer.save_pretrained(temp)
@@ -343,11 +386,13 @@ def _cast(state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
     return cast
 
 
-def _write_info(temp: Path, name: str, info: dict[str, Any]) -> None:
+def _write_info(
+    temp: Path, name: str, info: dict[str, Any], make_card: Callable[[str, Mapping[str, Any]], str]
+) -> None:
     files = {item.name: sha256(item) for item in sorted(temp.iterdir()) if item.is_file()}
     record = {"schema": SCHEMA, "versions": versions(), **info, "files": files}
     (temp / INFO).write_bytes((to_json(record, exact=True, indent=2) + "\n").encode())
-    (temp / CARD).write_bytes(card(_title(name, info), info).encode())
+    (temp / CARD).write_bytes(make_card(_title(name, info), info).encode())
 
 
 def _sync_tree(folder: Path) -> None:
@@ -379,7 +424,8 @@ def _load_back(lm: PreTrainedModel, temp: Path, dtype: torch.dtype) -> None:
     loaded: Any = type(lm).from_pretrained(
         temp, dtype=compute, local_files_only=True, use_safetensors=True, trust_remote_code=False
     )
-    ids = torch.arange(min(PROBE, _num_embeddings(lm)), device=lm.device)[None]
+    ids = torch.arange(min(PROBE, _num_embeddings(lm)), device=lm.device)
+    ids = ids[ids != (lm.config.get_text_config().pad_token_id)][None]  # a classifier passes over padding
     rounded = {name: value.to(compute) for name, value in _cast(lm.state_dict(), dtype).items()}
     expected, found = _logits(lm, rounded, ids), _logits(loaded.to(lm.device), {}, ids)
     error = ((expected - found).abs().max() / expected.abs().max().clamp(min=1e-9)).item()
@@ -428,27 +474,32 @@ def _title(name: str, info: Mapping[str, Any]) -> str:
     return str(info.get("method", name)) if name == "model" else name
 
 
-def card(name: str, info: Mapping[str, Any]) -> str:
-    """The model card: what was done, how to generate, numbers and samples. Text of models and users is escaped."""
-    head: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"}
+def card(name: str, info: Mapping[str, Any], *, task: str = "text-generation", how: str = "") -> str:
+    """The model card: what was done, how to use it, numbers and samples. Text of models and users is escaped.
+
+    Args:
+        task: as the Hub calls it.
+        how: the section on use, in Markdown; how to generate where it is empty.
+    """
+    head: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": task}
     head["tags"] = ["heedful", *([info["method"]] if "method" in info else [])]
     parts = [f"---\n{yaml.safe_dump(head, sort_keys=False)}---", f"# {escape(name)}"]
     parts.append("Trained with heedful from feedback; a plain transformers model.")
     hidden = {"samples", "metrics", "chat_template", "generation"}
     rows = {key: value for key, value in info.items() if key not in hidden and value not in (None, [], {}, "")}
     parts.append(_table(("what", "value"), rows.items()))
-    parts.append(_how_to_generate(info))
+    parts.append(how or _how_to_generate(info))
     if info.get("metrics"):
         parts.append("## Numbers\n\n" + _table(("metric", "value"), info["metrics"].items()))
     for sample in info.get("samples", ()):
-        parts.append(f"## A sample\n\n{_fenced(sample['prompt'])}\n\nThe model:\n\n{_fenced(sample['response'])}")
+        parts.append(f"## A sample\n\n{fenced(sample['prompt'])}\n\nThe model:\n\n{fenced(sample['response'])}")
     return "\n\n".join(parts) + "\n"
 
 
 def _how_to_generate(info: Mapping[str, Any]) -> str:
     lines = [
         "## How to generate",
-        _fenced(
+        fenced(
             'tokenizer = AutoTokenizer.from_pretrained("FOLDER")\n'
             'model = AutoModelForCausalLM.from_pretrained("FOLDER")\n'
             'model.generate(**tokenizer("PROMPT", return_tensors="pt"))'
@@ -478,7 +529,7 @@ def escape(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]()#+!|~$-])", r"\\\1", html.escape(one_line))
 
 
-def _fenced(text: str) -> str:
+def fenced(text: str) -> str:
     """A code block that no run of backticks in the text can close."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)

@@ -7,9 +7,9 @@ from pathlib import Path
 from heedful.checkpoint import load_info
 from heedful.errors import DataError
 from heedful.models import best_device, load, load_tokenizer
-from heedful.records import Feedback, Response, Score, prompt_text
+from heedful.records import Feedback, Response, Score
 from heedful.sampling import Sample, Sampling, generate
-from heedful.scorers import Item, Scorer, load_scorer, score_all
+from heedful.scorers import Scorer, item_of, load_scorer, score_all
 from heedful.text import BAD, GOOD, Text
 
 Prompts = Sequence[str | Feedback]
@@ -85,7 +85,7 @@ def _answered(record: Feedback, samples: Sequence[Sample], author: str) -> Feedb
 
 def _best(records: Sequence[Feedback], scorer: Scorer) -> list[Feedback]:
     items = [
-        Item(prompt_text(record.prompt), response.text, record.answer, f"{record.id}#{index}")
+        item_of(record, response, f"{record.id}#{index}")
         for record in records
         for index, response in enumerate(record.responses)
     ]

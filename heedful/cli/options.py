@@ -24,7 +24,8 @@ Set = Annotated[
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="The same seed draws the same numbers.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-SCORER = "a scorer, or module:function of (prompt, response)"  # what --with, --best-by and --judge take
+# what --with, --best-by and --judge take
+SCORER = "a scorer, a reward model's run, or module:function of (prompt, response)"
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

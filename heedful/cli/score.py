@@ -23,40 +23,50 @@ def score(
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, metavar="N", help="Processes. [as many as pay]")
     ] = None,
+    segments: Annotated[
+        bool, typer.Option("--segments", help="Score every segment, with a reward model: what it adds to the reward.")
+    ] = False,
     map: Map = None,
     limit: Limit = None,
     skip_bad: SkipBad = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Score every response in a file."""
+    """Score every response in a file, or every segment of one."""
     from heedful import load_scorer
     from heedful import score as score_records
     from heedful.data import write_feedback
+    from heedful.scoring import score_segments
 
     judge = load_scorer(scorer)
     records = read_feedback(file, map, limit, skip_bad)
     with Progress(quiet=quiet) as progress:
-        scored = score_records(records, judge, workers=workers, cache=cache, progress=progress.counter("scored"))
+        if segments:
+            scored = score_segments(records, judge)
+        else:
+            scored = score_records(records, judge, workers=workers, cache=cache, progress=progress.counter("scored"))
     if out is not None:
         write_feedback(out, scored)
-    every = [one for record in scored for response in record.responses for one in response.scores]
-    values = [one.value for one in every if one.scorer == judge.name]
-    show(_summary(judge, values, out), _lines, as_json=as_json)
+    responses = [response for record in scored for response in record.responses]
+    if segments:
+        values = [segment.score for response in responses for segment in response.segments]
+    else:
+        values = [one.value for response in responses for one in response.scores if one.scorer == judge.name]
+    show(_summary(judge, values, out, "segments" if segments else "responses"), _lines, as_json=as_json)
 
 
-def _summary(judge: Any, values: list[float], out: Path | None) -> dict[str, Any]:
+def _summary(judge: Any, values: list[float], out: Path | None, scored: str) -> dict[str, Any]:
     from heedful.data.inspect import quantiles
 
     repeated = sum(count for count in Counter(values).values() if count > 1)
     found = {"scorer": judge.name, "version": judge.version, "score": quantiles(values), "repeated": repeated}
-    return found | {"out": None if out is None else str(out)}
+    return found | {"scored": scored, "out": None if out is None else str(out)}
 
 
 def _lines(found: dict[str, Any]) -> Iterator[str]:
     spread = dict(found["score"])
-    num = spread.pop("num")
-    yield f"{found['scorer']} {found['version']}: {num} responses, {found['repeated']} with a score others have too"
+    num = f"{spread.pop('num')} {found['scored']}"
+    yield f"{found['scorer']} {found['version']}: {num}, {found['repeated']} with a score others have too"
     yield "  ".join(f"{name} {value:.4g}" for name, value in spread.items())
     if found["out"]:
         yield found["out"]

@@ -29,6 +29,22 @@ def bradley_terry(reward: Tensor, pair: Tensor, pair_weight: Tensor) -> Tensor:
     return (pair_weight * softplus(-gap(reward, pair))).sum()
 
 
+def comparison_accuracy(reward: Tensor, pair: Tensor, pair_weight: Tensor) -> Tensor:
+    """Pairs that a reward orders as people did, weighted and summed; a draw is half. A measure: it has no gradient.
+
+        sum_p  w_p * (1 if r_better > r_worse, 1/2 if they are equal, else 0)
+
+    Args:
+        reward: [N], one for each response; higher is better.
+        pair: [P, 2] indices in 0..N-1, the better first.
+        pair_weight: [P], not negative.
+    Returns:
+        Scalar sum.
+    """
+    check_pairs(pair, pair_weight, reward)
+    return (pair_weight * (1 + gap(reward.detach(), pair).sign()) / 2).sum()
+
+
 def plackett_luce(reward: Tensor, group: Tensor, rank: Tensor) -> Tensor:
     """Negative log-likelihood of whole rankings under a reward, summed over responses.
 

@@ -1,14 +1,16 @@
-"""A number for a text: pycodestyle's findings, a right answer, or your own function. No torch here."""
+"""A number for a text: pycodestyle's findings, a right answer, a reward model, or your own function. No torch here."""
 
 from difflib import get_close_matches
 from importlib import import_module
+from pathlib import Path
 
 from heedful.errors import ConfigError
 from heedful.scorers.function import load_function
-from heedful.scorers.protocol import Item, Scorer
+from heedful.scorers.protocol import Item, Scorer, item_of
+from heedful.scorers.reward_model import RewardModelScorer
 from heedful.scorers.run import ScoreCache, score_all
 
-__all__ = ["SCORERS", "Item", "ScoreCache", "Scorer", "load_scorer", "score_all"]
+__all__ = ["SCORERS", "Item", "RewardModelScorer", "ScoreCache", "Scorer", "item_of", "load_scorer", "score_all"]
 
 SCORERS = {  # by name: where it lives; imported when asked for
     "exact_match": "heedful.scorers.exact_match:ExactMatch",
@@ -18,18 +20,20 @@ SCORERS = {  # by name: where it lives; imported when asked for
 
 
 def load_scorer(name: str) -> Scorer:
-    """A scorer by name, or your own function by `module:function` (see function.py).
+    """A scorer by name, a reward model by its folder or its run's, or your own function by `module:function`.
 
     A name that does not exist is a ConfigError at once, before anything is scored.
     """
     if name in SCORERS:
         module, _, attribute = SCORERS[name].partition(":")
         return getattr(import_module(module), attribute)()
+    if Path(name).is_dir():
+        return RewardModelScorer(name)
     if ":" in name:
         return load_function(name)
     close = get_close_matches(name, SCORERS, n=1)
     raise ConfigError(
         f"unknown scorer {name!r}",
-        allowed=f"one of {', '.join(SCORERS)}, or module:function",
+        allowed=f"one of {', '.join(SCORERS)}, the folder of a reward model, or module:function",
         hint=f"did you mean {close[0]!r}?" if close else "",
     )

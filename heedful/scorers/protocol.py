@@ -1,21 +1,38 @@
 """What a scorer is: texts in, one number out, higher is better."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from heedful.errors import DataError, HeedfulError
-from heedful.records import Score
+from heedful.records import Feedback, Message, Response, Score, prompt_text
 
 
 @dataclass(frozen=True)
 class Item:
-    """One response to score, with what it answers."""
+    """One response to score, with what it answers.
+
+    Attributes:
+        turns: the conversation that `prompt` spells out, if it is one.
+        pieces: parts of the response that are tokenised apart, if it has some.
+        truncated: the response was cut before it ended.
+    """
 
     prompt: str
     response: str
     answer: str | None = None
     id: str = ""
+    turns: tuple[Message, ...] = ()
+    pieces: tuple[str, ...] = ()
+    truncated: bool = False
+
+
+def item_of(record: Feedback, response: Response, id: str) -> Item:
+    """A response to a record's prompt, as an item."""
+    turns = () if isinstance(record.prompt, str) else tuple(record.prompt)
+    prompt, pieces = prompt_text(record.prompt), tuple(segment.text for segment in response.segments)
+    return Item(prompt, response.text, record.answer, id, turns, pieces, response.truncated)
 
 
 class Scorer(Protocol):
@@ -37,6 +54,15 @@ class Scorer(Protocol):
         ...
 
 
+@runtime_checkable
+class BatchScorer(Scorer, Protocol):
+    """A model: it scores several responses at once, in this process, and reads all of an item."""
+
+    def score_batch(self, items: Sequence[Item]) -> list[Score]:
+        """One score per item, in order."""
+        ...
+
+
 def score_one(scorer: Scorer, item: Item) -> Score:
     """The scorer's score, checked; any failure is a DataError naming the item."""
     where = item.id or "item"
@@ -49,6 +75,11 @@ def score_one(scorer: Scorer, item: Item) -> Score:
         raise
     except Exception as error:
         raise DataError(f"{scorer.name} failed: {type(error).__name__}: {error}", where=where) from error
+    return checked(score, where)
+
+
+def checked(score: Score, where: str) -> Score:
+    """The score, or a DataError that names the item where it is not finite."""
     if not math.isfinite(score.value):
-        raise DataError(f"{scorer.name} gave {score.value}", where=where, allowed="a finite number")
+        raise DataError(f"{score.scorer} gave {score.value}", where=where, allowed="a finite number")
     return score

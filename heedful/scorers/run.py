@@ -2,7 +2,8 @@
 
 The cache is one JSONL file, a line per score, found by content:
 
-    key = sha256 of the JSON list [scorer name, version, prompt, response, answer]
+    key = sha256 of the JSON list [scorer name, version, prompt, response, answer], and of a model
+          [turns, pieces, truncated]
 
 Lines are appended whole, so several processes may share a file. A line that cannot be read (a torn
 write, a foreign file) is ignored and counted in `ScoreCache.num_corrupt`; its text is scored again.
@@ -21,10 +22,11 @@ from pathlib import Path
 from heedful.errors import RunError
 from heedful.records import Score
 from heedful.scorers.pool import can_travel, score_in_processes
-from heedful.scorers.protocol import Item, Scorer, score_one
+from heedful.scorers.protocol import BatchScorer, Item, Scorer, checked, score_one
 
 PROBE_SECONDS = 0.25  # scored here first, to learn what an item costs
 POOL_PAYS_SECONDS = 2.0  # starting a process costs about 0.3 s, so that less work than this stays here
+BATCH = 256  # items a model is given at once, and so the grain of progress; it cuts them to its memory
 CHUNK_SECONDS = 0.5  # work per message to a process, and so the grain of progress
 
 Progress = Callable[[int, int], object]  # (items done, items in all)
@@ -66,8 +68,13 @@ def score_all(
 
 
 def scored_batches(scorer: Scorer, missing: dict[str, Item], workers: int | None) -> Iterator[dict[str, Score]]:
-    """Yield {key: score} pieces: a timed probe here, then the rest wherever it is cheaper."""
+    """Yield {key: score} pieces: a timed probe here, then the rest wherever it is cheaper; from a model in batches."""
     keys = list(missing)
+    if isinstance(scorer, BatchScorer):
+        for piece in (keys[i : i + BATCH] for i in range(0, len(keys), BATCH)):
+            scores = scorer.score_batch([missing[key] for key in piece])
+            yield {key: checked(score, missing[key].id or "item") for key, score in zip(piece, scores, strict=True)}
+        return
     start = time.perf_counter()
     probe: dict[str, Score] = {}
     while len(probe) < len(keys) and (not probe or time.perf_counter() - start < PROBE_SECONDS):
@@ -95,8 +102,10 @@ def num_workers(asked: int | None, seconds: float) -> int:
 
 
 def content_key(scorer: Scorer, item: Item) -> str:
-    content = json.dumps([scorer.name, scorer.version, item.prompt, item.response, item.answer])
-    return hashlib.sha256(content.encode()).hexdigest()
+    content: list[object] = [scorer.name, scorer.version, item.prompt, item.response, item.answer]
+    if isinstance(scorer, BatchScorer):
+        content += [[[turn.role, turn.content] for turn in item.turns], item.pieces, item.truncated]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 class ScoreCache:

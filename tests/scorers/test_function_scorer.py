@@ -93,7 +93,10 @@ def test_a_function_of_something_else_is_refused_before_scoring(scorers, name):
         ("my_scorers:CONSTANT", "'CONSTANT' is int"),
         ("my_broken_scorers:f", "No module named 'no_such_package'"),
         ("pep8_line", "did you mean 'pep8_lines'"),
-        ("gold", "expected one of exact_match, pep8_chars, pep8_lines, or module:function"),
+        (
+            "gold",
+            "expected one of exact_match, pep8_chars, pep8_lines, the folder of a reward model, or module:function",
+        ),
         (":f", "Empty module name"),
     ],
 )
