@@ -1,7 +1,6 @@
 """`heedful sample`: what a model answers."""
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +24,9 @@ def sample(
         int | None, typer.Option("--best-of", min=1, metavar="N", help="Draw N, keep the best by --best-by.")
     ] = None,
     best_by: Annotated[str | None, typer.Option("--best-by", metavar="SCORER", help=f"Judges them: {SCORER}.")] = None,
+    refine: Annotated[
+        int, typer.Option("--refine", min=0, metavar="N", help="Give each response back and ask for a better, N times.")
+    ] = 0,
     max_tokens: Annotated[int, typer.Option("--max-tokens", metavar="N", help="Longest response.")] = 128,
     temperature: Annotated[float, typer.Option("--temperature", "-t", metavar="T", help="0 is greedy.")] = 1.0,
     top_p: Annotated[float, typer.Option("--top-p", metavar="P", help="Draw from this much probability.")] = 1.0,
@@ -54,9 +56,16 @@ def sample(
         max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, stop=tuple(stop or ())
     )
     with Progress(quiet=quiet) as progress:
-        tell = progress.drawing(len(asked) * (best_of or k))
+        count = best_of or k
         records = draw(
-            model_or_base(model), asked, k=best_of or k, sampling=settings, best_by=best_by, seed=seed, progress=tell
+            model_or_base(model),
+            asked,
+            k=count,
+            sampling=settings,
+            best_by=best_by,
+            refine=refine,
+            seed=seed,
+            progress=progress.drawing(len(asked) * count * (refine + 1)),
         )
     if out is not None:
         _write(out, records)
@@ -89,8 +98,9 @@ def _from_stdin() -> str:
 def _write(out: Path, records) -> None:
     """Records that can be read back: an empty response is none."""
     from heedful.data import write_feedback
+    from heedful.inference import without_empty
 
-    kept = [replace(record, responses=tuple(r for r in record.responses if r.text)) for record in records]
+    kept = [without_empty(record) for record in records]
     empty = sum(len(record.responses) for record in records) - sum(len(record.responses) for record in kept)
     if empty:
         typer.echo(f"{empty} empty responses left out", err=True)
@@ -102,9 +112,21 @@ def _show(records) -> None:
     """The texts; what could act on the terminal is named. One text alone stands alone."""
     from heedful.visible import visible
 
-    texts = [(record.id, response) for record in records for response in record.responses]
+    texts = [
+        (record.id + _turn(record, n), response) for record in records for n, response in enumerate(record.responses)
+    ]
     for number, (name, response) in enumerate(texts):
         if len(texts) > 1:
             score = f"  {response.scores[0].scorer} {response.scores[0].value:.4g}" if response.scores else ""
             typer.echo(("\n" if number else "") + f"--- {visible(name)}{score}")
         typer.echo(visible(response.text))
+
+
+def _turn(record, n: int) -> str:
+    """Which turn of a refinement a response is, and how much of it the one before had."""
+    from heedful.inference import REFINE
+
+    if REFINE not in record.metadata:
+        return ""
+    copied = record.metadata[REFINE]["copy_rate"][n]
+    return f"  turn {record.metadata[REFINE]['turn'][n]}" + ("" if copied is None else f"  copied {copied:.2f}")
