@@ -4,16 +4,19 @@ A `Group` is one prompt with its responses (`Branch`es). `collate` lays groups o
 row a group; every response sees the prompt and itself) or plain (one row a response, the prompt
 repeated). Both give the same numbers; which is cheaper depends on the lengths, see `tree_is_cheaper`.
 
-Letters in shapes: `B` rows, `T` tokens of a row, `N` responses, `G` groups.
+Letters in shapes: `B` rows, `T` tokens of a row, `N` responses, `G` groups, `P` pairs of responses.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+RELATIONS = ("group", "pair", "pair_weight")  # what a kernel may read of a batch beside its streams and fields
 
 
 @dataclass(frozen=True)
@@ -25,18 +28,34 @@ class Branch:
     fields: Mapping[str, float] = field(default_factory=dict)
 
 
+class Pair(NamedTuple):
+    """Two of a group's branches by index, the better first, and what the pair counts in a loss."""
+
+    better: int
+    worse: int
+    weight: float = 1.0
+
+
 @dataclass(frozen=True)
 class Group:
-    """One prompt, root token first, and the responses to it: the unit that is never cut."""
+    """One prompt, root token first, the responses to it, and which of them are compared: the unit that is never cut."""
 
     id: str
     prompt: Sequence[int]
     branches: Sequence[Branch]
+    pairs: Sequence[Pair] = ()
 
     @property
     def num_tokens(self) -> int:
         """Tokens through the model, the shared prompt counted once."""
         return len(self.prompt) + sum(len(branch.tokens) for branch in self.branches)
+
+
+def keep(group: Group, indices: Collection[int]) -> Group:
+    """The group with only these of its branches, and the pairs among them."""
+    place = {index: n for n, index in enumerate(sorted(indices))}
+    pairs = [p._replace(better=place[p.better], worse=place[p.worse]) for p in group.pairs if {*p[:2]} <= {*place}]
+    return replace(group, branches=tuple(group.branches[index] for index in place), pairs=tuple(pairs))
 
 
 @dataclass(frozen=True)
@@ -50,7 +69,10 @@ class TreeBatch:
         response: [B, T] index in 0..N-1 of the response a token belongs to, -1 in prompts, -2 in padding.
         streams: name -> [B, T]; 0 in prompts and padding.
         group: [N] index in 0..G-1 of the group of each response.
+        last: [N] index in the flattened tokens of each response's last one.
         fields: name -> [N].
+        pair: [P, 2] indices in 0..N-1 of two responses to one prompt, the better first.
+        pair_weight: [P].
         ids: G record ids, for messages.
         num_tokens: tokens counted as the ledger counts them (a shared prompt once).
         is_plain: each row is one ordinary causal sequence, padded on the right.
@@ -62,7 +84,10 @@ class TreeBatch:
     response: Tensor
     streams: Mapping[str, Tensor]
     group: Tensor
+    last: Tensor
     fields: Mapping[str, Tensor]
+    pair: Tensor
+    pair_weight: Tensor
     ids: tuple[str, ...]
     num_tokens: int
     is_plain: bool
@@ -75,9 +100,20 @@ class TreeBatch:
             found |= stream != 0
         return found
 
+    def __contains__(self, name: str) -> bool:
+        return name in RELATIONS or name in self.streams or name in self.fields
+
     def read(self, name: str) -> Tensor:
-        """The stream [B, T] or field [N] called `name`."""
+        """The stream [B, T] or field [N] called `name`, or what says which responses belong together."""
+        if name in RELATIONS:
+            return getattr(self, name)
         return self.streams[name] if name in self.streams else self.fields[name]
+
+    def by_response(self, values: Tensor) -> Tensor:
+        """[N] sums of values [B, T] over the tokens of each response."""
+        own = (self.response.flatten() >= 0).nonzero().squeeze(-1)
+        sums = torch.zeros(len(self.group), dtype=values.dtype, device=values.device)
+        return sums.index_add(0, self.response.flatten()[own], values.flatten().index_select(0, own))
 
     def to(self, device: torch.device | str) -> "TreeBatch":
         """The same batch on another device."""
@@ -92,7 +128,10 @@ class TreeBatch:
             response=move(self.response),
             streams={name: move(stream) for name, stream in self.streams.items()},
             group=move(self.group),
+            last=move(self.last),
             fields={name: move(value) for name, value in self.fields.items()},
+            pair=move(self.pair),
+            pair_weight=move(self.pair_weight),
             ids=self.ids,
             num_tokens=self.num_tokens,
             is_plain=self.is_plain,
@@ -109,6 +148,7 @@ def collate(groups: Sequence[Group], *, tree: bool, dtype: torch.dtype = torch.f
     all_branches = [branch for group in groups for branch in group.branches]
     names = {name for branch in all_branches for name in branch.streams}
     streams = {name: torch.zeros(shape, dtype=dtype) for name in sorted(names)}
+    last = torch.zeros(len(all_branches), dtype=torch.long)
     for row, (prompt, branches) in enumerate(rows):
         start = len(prompt)
         tokens[row, :start] = torch.tensor(prompt, dtype=torch.long)
@@ -122,9 +162,12 @@ def collate(groups: Sequence[Group], *, tree: bool, dtype: torch.dtype = torch.f
             predecessor[row, start:stop] = torch.arange(start - 1, stop - 1)
             predecessor[row, start] = len(prompt) - 1
             response[row, start:stop] = index
+            last[index] = row * length + stop - 1
             for name, values in branch.streams.items():
                 streams[name][row, start:stop] = torch.tensor(values, dtype=dtype)
             start = stop
+    firsts = itertools.accumulate((len(group.branches) for group in groups), initial=0)
+    pairs = [(first + p.better, first + p.worse) for first, group in zip(firsts, groups) for p in group.pairs]
     return TreeBatch(
         tokens=tokens,
         position=position,
@@ -132,7 +175,10 @@ def collate(groups: Sequence[Group], *, tree: bool, dtype: torch.dtype = torch.f
         response=response,
         streams=streams,
         group=torch.tensor([g for g, group in enumerate(groups) for _ in group.branches], dtype=torch.long),
+        last=last,
         fields=_fields(all_branches, dtype),
+        pair=torch.tensor(pairs, dtype=torch.long).view(-1, 2),
+        pair_weight=torch.tensor([pair.weight for group in groups for pair in group.pairs], dtype=dtype),
         ids=tuple(group.id for group in groups),
         num_tokens=sum(group.num_tokens for group in groups),
         is_plain=all(len(branches) == 1 for _, branches in rows),

@@ -59,21 +59,25 @@ class Learner:
         tree = self.policy.reads_trees and tree_is_cheaper(groups)
         return collate(groups, tree=tree, dtype=self.dtype).to(self.accelerator.device)
 
-    def update(self, work: Work, progress: float, *, where: str = "") -> dict[str, float]:
+    def update(
+        self, work: Work, progress: float, *, statistics: Sequence[TermSpec] = (), where: str = ""
+    ) -> dict[str, float]:
         """One optimizer step on the sum of all objectives; returns losses, gradient norms and the learning rate.
 
         Args:
             work: objectives, each with its groups; every divisor counts its own objective's groups.
             progress: share of the training that is done, for the learning rate.
+            statistics: means over the groups of the first objective, which its terms read.
             where: the step, for messages.
         Raises:
             RunError: a loss or gradient is not finite, and the weights are as before the step; or memory ran out.
         """
         with self._out_of_memory(where):
-            return self._update(work, progress, where)
+            return self._update(work, progress, statistics, where)
 
-    def _update(self, work: Work, progress: float, where: str) -> dict[str, float]:
+    def _update(self, work: Work, progress: float, statistics: Sequence[TermSpec], where: str) -> dict[str, float]:
         self.module.train()
+        known = self._statistics(statistics, work[0][1])
         plan = [
             (terms, batch, counts)
             for terms, groups in work
@@ -84,27 +88,60 @@ class Learner:
         for number, (terms, batch, counts) in enumerate(plan):
             last = number == len(plan) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.module):
-                loss = self._loss(terms, batch, counts, totals)
+                loss = self._loss(terms, batch, counts, totals, known)
                 self.accelerator.backward(loss * self.accelerator.num_processes)
         metrics = self._averages(totals)
         metrics |= self._clip()
-        self._require_finite(metrics, work, where)
+        self._require_finite(metrics, work, known, where)
         rate = schedule.learning_rate(self.training.optim, progress)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return metrics | {"learning_rate": rate}
+        return metrics | {name: value.item() for name, value in known.items()} | {"learning_rate": rate}
 
-    def losses(self, objective: Sequence[TermSpec], groups: Sequence[Group]) -> dict[str, float]:
+    def losses(
+        self, objective: Sequence[TermSpec], groups: Sequence[Group], statistics: Sequence[TermSpec] = ()
+    ) -> dict[str, float]:
         """The objective on held-out groups, without a gradient, as `eval_loss` and `eval_<term>`."""
         self.module.eval()
         counts = _counts(objective, groups)
         totals: dict[str, Tensor] = {}
         with torch.no_grad(), self._out_of_memory("validation"):
+            known = self._statistics(statistics, groups)
             for batch in self.batches(groups):
-                self._loss(objective, batch, counts, totals)
+                self._loss(objective, batch, counts, totals, known)
         return {f"eval_{name}": value for name, value in self._averages(totals).items()}
+
+    @torch.no_grad()
+    def read(self, groups: Sequence[Group]) -> list[list[Tensor]]:
+        """The log-probability of each token of each branch, by group, on the CPU and without dropout."""
+        self.module.eval()
+        every = [_all_read(group) for group in groups]
+        place = {id(group): n for n, group in enumerate(every)}
+        found: dict[int, list[Tensor]] = {}
+        for part in micro_batches(every, self.training.micro_tokens, reads_trees=self.policy.reads_trees):
+            batch = self.collate(part)
+            own = self.module(batch).logp.flatten()[batch.response.flatten() >= 0].cpu()
+            for group in part:
+                sizes = [len(branch.tokens) for branch in group.branches]
+                found[place[id(group)]] = list(own[: sum(sizes)].split(sizes))
+                own = own[sum(sizes) :]
+        return [found[n] for n in range(len(groups))]
+
+    def _statistics(self, specs: Sequence[TermSpec], groups: Sequence[Group]) -> dict[str, Tensor]:
+        """Each mean over the whole step and all processes, from one pass without a gradient."""
+        if not specs:
+            return {}
+        counts = _counts(specs, groups)
+        totals: dict[str, Tensor] = {}
+        with torch.no_grad():
+            for batch in self.batches(groups):
+                outputs = self.module(batch)
+                for spec in specs:
+                    mean = spec(outputs, batch).total / counts[spec.per]
+                    totals[spec.name] = totals.get(spec.name, torch.zeros_like(mean)) + mean
+        return {name: self.accelerator.reduce(total, "sum") for name, total in totals.items()}
 
     @contextmanager
     def _out_of_memory(self, where: str) -> Iterator[None]:
@@ -125,11 +162,12 @@ class Learner:
         batch: TreeBatch,
         counts: Mapping[str, float],
         totals: dict[str, Tensor],
+        statistics: Mapping[str, Tensor],
     ) -> Tensor:
         outputs = self.module(batch)
         loss = torch.zeros((), device=batch.tokens.device, dtype=outputs.logp.dtype)
         for spec in terms:
-            term = spec(outputs, batch)
+            term = spec(outputs, batch, statistics)
             mean = term.total / counts[spec.per]
             loss = loss + term.coef * mean
             totals[term.name] = totals.get(term.name, 0.0) + mean.detach()
@@ -148,11 +186,13 @@ class Learner:
             norms["grad_norm" if name == "policy" else f"grad_norm_{name}"] = norm
         return norms
 
-    def _require_finite(self, metrics: Mapping[str, float], work: Work, where: str) -> None:
+    def _require_finite(
+        self, metrics: Mapping[str, float], work: Work, statistics: Mapping[str, Tensor], where: str
+    ) -> None:
         broken = [name for name, value in metrics.items() if not math.isfinite(value)]
         if broken:
             self.optimizer.zero_grad(set_to_none=True)
-            ids = self._broken(work) or [group.id for _, groups in work for group in groups]
+            ids = self._broken(work, statistics) or [group.id for _, groups in work for group in groups]
             shown = ", ".join(ids[:8]) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
             raise RunError(
                 f"{', '.join(broken)} is not finite; stopped before the optimizer step (records {shown})",
@@ -160,14 +200,14 @@ class Learner:
                 hint=_scores_too_large(work) or "look at these records; lower optim.lr, or set dtype to float32",
             )
 
-    def _broken(self, work: Work) -> list[str]:
+    def _broken(self, work: Work, statistics: Mapping[str, Tensor]) -> list[str]:
         """The groups whose loss alone is not finite; there may be none, where only a gradient overflows."""
         with torch.no_grad():
             return [
                 group.id
                 for terms, groups in work
                 for group in groups
-                if not self._loss(terms, self.collate([group]), _counts(terms, [group]), {}).isfinite()
+                if not self._loss(terms, self.collate([group]), _counts(terms, [group]), {}, statistics).isfinite()
             ]
 
     def largest(self, value: float) -> float:
@@ -210,6 +250,8 @@ def _counts(terms: Sequence[TermSpec], groups: Sequence[Group]) -> dict[str, flo
 
 
 def _sum(group: Group, name: str) -> float:
+    if name == "pair_weight":
+        return sum(pair.weight for pair in group.pairs)
     return sum(sum(b.streams[name]) if name in b.streams else b.fields[name] for b in group.branches)
 
 
@@ -219,6 +261,11 @@ def _scores_too_large(work: Work) -> str:
     values = [abs(value) for branch in branches for stream in branch.streams.values() for value in stream]
     largest = max(values, default=0.0)
     return f"the scores are too large, up to {largest:.0e}: scale them to about 1" if largest > LARGE else ""
+
+
+def _all_read(group: Group) -> Group:
+    branches = [Branch(branch.tokens, {"mask": [1.0] * len(branch.tokens)}) for branch in group.branches]
+    return Group(group.id, group.prompt, branches)
 
 
 def _silent(group: Group) -> Group:

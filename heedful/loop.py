@@ -16,8 +16,10 @@ from heedful.batch import Group
 from heedful.config import Training
 from heedful.errors import Stopped
 from heedful.learner import Learner, Work
+from heedful.masking import FIELDS
 from heedful.method import Method, TermSpec
 from heedful.models import Policy
+from heedful.reference import reads_reference, with_reference
 from heedful.runs import Run
 from heedful.schedule import Limit
 from heedful.signals import stop_requested
@@ -35,6 +37,7 @@ class State:
     round_index: int = 0
     index: int = 0  # step within the round
     tokens: int = 0  # through forward and backward, a shared prompt once
+    frozen_tokens: int = 0  # forward only, through the model of the start
     seconds: float = 0.0
     best_step: int = 0
     best: float | None = None
@@ -52,6 +55,7 @@ def train(
     validation: Sequence[Group] = (),
     evaluate: Evaluate | None = None,
     progress: Callable[[Mapping[str, Any]], None] | None = None,
+    cache: Path | None = None,
 ) -> State:
     """Run a method to the end of its budget, from the newest checkpoint where the run has one.
 
@@ -62,11 +66,17 @@ def train(
         validation: groups for `eval_loss`; never trained.
         evaluate: more metrics, called with the policy and the step at every evaluation.
         progress: called after each step with step, tokens, tokens_per_second, seconds_left and the step's metrics.
+        cache: folder for the log-probabilities of the start; in the run folder if not given.
     """
     learner = Learner(policy, training)
+    frozen_tokens = 0
+    if reads_reference(method):
+        method, validation = with_reference(method, validation, learner, cache or run.path / "reference")
+        frozen_tokens = sum(group.num_tokens for group in (*method.targets(()), *validation))
     loop = _Loop(method, learner, run, validation, evaluate, progress)
     with stop_requested() as stop:
         loop.go(stop)
+    loop.state.frozen_tokens = frozen_tokens
     return loop.state
 
 
@@ -84,7 +94,7 @@ class _Loop:
         self._resume()
         for round_index in range(self.state.round_index, self.method.schedule.rounds):
             groups = list(self.method.targets(self.method.source.collect(round_index)))
-            _require_read(self.method.objective, groups)
+            _require_read([*self.method.objective, *self.method.statistics], groups)
             limit = self._limit(groups)
             self.started = time.monotonic()  # tokenising is not training time
             while not limit(self.state):
@@ -106,7 +116,8 @@ class _Loop:
         size = limit.fit(state, [row.num_tokens for row in rows], beside=_num_tokens(work))
         work.insert(0, (self.method.objective, rows[:size]))
         tokens = _num_tokens(work)
-        metrics = self.learner.update(work, limit.middle(state, tokens), where=f"step {state.step + 1}")
+        progress, statistics = limit.middle(state, tokens), self.method.statistics
+        metrics = self.learner.update(work, progress, statistics=statistics, where=f"step {state.step + 1}")
         state.step, state.index, state.tokens = state.step + 1, state.index + 1, state.tokens + tokens
         now = time.monotonic()
         state.seconds, self.started = self.learner.largest(state.seconds + now - self.started), now
@@ -143,8 +154,9 @@ class _Loop:
     def _evaluate(self) -> None:
         if not self.validation and not self.evaluate:
             return
-        state, (name, direction) = self.state, self.method.schedule.select
-        metrics = self.learner.losses(self.method.objective, self.validation) if self.validation else {}
+        state, method = self.state, self.method
+        name, direction = method.schedule.select
+        metrics = self.learner.losses(method.objective, self.validation, method.statistics) if self.validation else {}
         if self.evaluate:
             metrics |= self.evaluate(self.learner.policy, state.step)
         state.metrics, state.evaluated = dict(metrics), state.step
@@ -205,7 +217,7 @@ def _better(value: float, best: float | None, direction: str) -> bool:
 
 def _require_read(objective: Sequence[TermSpec], groups: Sequence[Group]) -> None:
     """A stream nobody reads is a mask built and not used: an error of the method, not of the user."""
-    read = frozenset().union(*(spec.reads for spec in objective))
+    read = FIELDS.union(*(spec.reads for spec in objective))  # masking's are the model's to read
     made = {name for group in groups for branch in group.branches for name in (*branch.streams, *branch.fields)}
     assert made <= read, f"streams {sorted(made - read)} are made by the targets and read by no term"
 

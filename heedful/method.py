@@ -5,7 +5,10 @@ groups  = targets(samples)               pure: text and scores in, per-token str
 terms   = [term(outputs, batch) ...]     log-probabilities and streams in, sums out
 """
 
+import functools
 import inspect
+import itertools
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -22,10 +25,12 @@ class Outputs:
     Attributes:
         logp: [B, T] natural log-probability of each token, 0 where nobody reads it.
         value: [B, T] scalar head at the token's predecessor, or None without that head.
+        reward: [N] scalar head at the last token of each response, or None without that head.
     """
 
     logp: Tensor
     value: Tensor | None = None
+    reward: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -49,14 +54,15 @@ class TermSpec:
     inputs: Mapping[str, str]
     knobs: Mapping[str, Any]
 
-    def __call__(self, outputs: Outputs, batch: TreeBatch) -> Term:
-        values = {argument: _read(name, outputs, batch) for argument, name in self.inputs.items()}
+    def __call__(self, outputs: Outputs, batch: TreeBatch, statistics: Mapping[str, Tensor] | None = None) -> Term:
+        values = {argument: _read(name, outputs, batch, statistics or {}) for argument, name in self.inputs.items()}
         return Term(self.name, self.kernel(**values, **self.knobs), self.per, self.coef)
 
     @property
     def reads(self) -> frozenset[str]:
         """Names of the outputs and streams this term uses, its divisor included."""
-        return frozenset(self.inputs.values()) | {self.per}
+        parts = (PER_RESPONSE.get(name, (name,)) for name in self.inputs.values())
+        return frozenset(itertools.chain.from_iterable(parts)) | {self.per}
 
 
 def term(
@@ -78,12 +84,25 @@ def term(
     return TermSpec(name or kernel.__name__, kernel, per, coef, inputs, knobs)
 
 
-def _read(name: str, outputs: Outputs, batch: TreeBatch) -> Tensor:
-    if name in Outputs.__dataclass_fields__:
-        value = getattr(outputs, name)
-        assert value is not None, f"the objective reads {name!r} but the model has no such head"
-        return value
-    return batch.read(name)
+# What is summed over the trained tokens of each response, and the streams it is the product of.
+PER_RESPONSE: Mapping[str, tuple[str, ...]] = {
+    "response_logp": ("logp", "mask"),
+    "ref_response_logp": ("ref_logp", "mask"),
+    "num_tokens": ("mask",),
+}
+
+
+def _read(name: str, outputs: Outputs, batch: TreeBatch, statistics: Mapping[str, Tensor]) -> Tensor:
+    if name in statistics:
+        return statistics[name]
+    if name in PER_RESPONSE:
+        parts = [_read(part, outputs, batch, statistics) for part in PER_RESPONSE[name]]
+        return batch.by_response(functools.reduce(operator.mul, parts))
+    if name in batch:  # AWR's rows have a reward of their own
+        return batch.read(name)
+    value = getattr(outputs, name)
+    assert value is not None, f"the objective reads {name!r} but the model has no such head"
+    return value
 
 
 class Source(Protocol):
@@ -125,11 +144,13 @@ class Head:
         bias: whether the linear map has one; reward heads never do.
         detach: keep the head's gradient out of the trunk.
         squash: None, or "negative_sigmoid" for values in (-1, 0).
+        is_drawn: start from N(0, 1 / (hidden size + 1)), drawn from the run's seed, not from zeros.
     """
 
     bias: bool = True
     detach: bool = True
     squash: str | None = None
+    is_drawn: bool = False
 
 
 @dataclass(frozen=True)
@@ -147,6 +168,7 @@ class Method:
 
     Attributes:
         targets: samples -> groups; pure.
+        statistics: means over the whole step, made without a gradient before it; terms read them by name.
         heads: scalar heads the objective reads, by name.
         inference: what generation needs afterwards, written to heedful.json (see `checkpoint.export`).
     """
@@ -154,6 +176,7 @@ class Method:
     source: Source
     targets: Callable[[Sequence[Any]], Sequence[Group]]
     objective: Sequence[TermSpec]
+    statistics: Sequence[TermSpec] = ()
     heads: Mapping[str, Head] = field(default_factory=dict)
     mixes: Sequence[Mix] = ()
     schedule: Schedule = Schedule()

@@ -15,7 +15,12 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+)
 from transformers.utils import cached_file
 
 from heedful.batch import Branch, Group, TreeBatch, attention, collate
@@ -29,17 +34,21 @@ CHUNK_ELEMENTS = {"cpu": 2**21}  # logits held at once: 8 MB in fp32, which stay
 LARGE_CHUNK = 2**25  # elsewhere: 128 MB
 NO_MEMORY = re.compile("out of memory|allocate memory|not enough memory|ALLOC_FAILED")  # CUDA, Linux, Windows, cuBLAS
 TOKENIZER_FILES = ("tokenizer*", "vocab*", "*.model")
+KINDS = {AutoModelForCausalLM: "a causal language model", AutoModelForSequenceClassification: "a reward model"}
 PROBE_TOLERANCE = 1e-3  # nats; above it the model reads plain rows only
 
 
 class ScalarHead(nn.Module):
-    """A number for each token, read at its predecessor; starts at zero weights."""
+    """A number for a hidden state; starts at zero weights, or small random ones."""
 
-    def __init__(self, hidden_size: int, head: Head):
+    def __init__(self, hidden_size: int, head: Head, *, seed: int = 0):
         super().__init__()
         self.head = head
         self.linear = nn.Linear(hidden_size, 1, bias=head.bias)
-        nn.init.zeros_(self.linear.weight)
+        generator = torch.Generator().manual_seed(seed)
+        nn.init.normal_(
+            self.linear.weight, std=(hidden_size + 1) ** -0.5 if head.is_drawn else 0.0, generator=generator
+        )
         if head.bias:
             nn.init.zeros_(self.linear.bias)
 
@@ -56,28 +65,31 @@ class Policy(nn.Module):
 
     Args:
         lm: the Hugging Face model.
-        heads: name -> `Head`; the only name read so far is "value".
+        heads: name -> `Head`: "value", read at each token's predecessor, and "reward", at a response's last token.
+        seed: of heads that start at random weights.
     """
 
-    def __init__(self, lm: PreTrainedModel, heads: Mapping[str, Head] | None = None):
+    def __init__(self, lm: PreTrainedModel, heads: Mapping[str, Head] | None = None, *, seed: int = 0):
         super().__init__()
         self.lm = lm
-        hidden_size = embedding(lm).shape[1]
-        self.heads = nn.ModuleDict({name: ScalarHead(hidden_size, head) for name, head in (heads or {}).items()})
+        size = embedding(lm).shape[1]
+        self.heads = nn.ModuleDict({name: ScalarHead(size, head, seed=seed) for name, head in (heads or {}).items()})
         self.reads_trees = True
 
     def forward(self, batch: TreeBatch) -> Outputs:
-        """Log-probability of each token that has a stream which is not 0, and the heads' values there."""
+        """Log-probability of each token that has a stream which is not 0, and what the heads say there."""
         batch_shape = batch.tokens.shape
         index, unique, inverse = predictors(batch)
         # index_select throughout: the backward of advanced indexing adds duplicates in an order that threads change.
-        hidden = self.hidden(batch).flatten(0, 1).index_select(0, unique)
+        states = self.hidden(batch).flatten(0, 1)
+        hidden = states.index_select(0, unique)
         logp = self._logp(hidden, inverse, batch.tokens.flatten().index_select(0, index))
         return Outputs(
             logp=_spread(logp, index, batch_shape),
             value=_spread(_full(self.heads["value"](hidden)).index_select(0, inverse), index, batch_shape)
             if "value" in self.heads
             else None,
+            reward=_full(self.heads["reward"](states.index_select(0, batch.last))) if "reward" in self.heads else None,
         )
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -181,23 +193,36 @@ def load(
     heads: Mapping[str, Head] | None = None,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
+    seed: int = 0,
 ) -> Policy:
     """A policy from a folder or a Hub name. Weights must be safetensors; code that ships with a model is never run.
+
+    Args:
+        seed: of heads that start at random weights.
 
     Raises:
         RunError: no such model, weights in pickle only, cut, missing or of another shape, too little memory, an
             architecture that needs its own code, or a head that `Policy` does not compute.
     """
+    lm = read_weights(AutoModelForCausalLM, path, dtype)
+    with _out_of_memory(path):
+        policy = Policy(lm, heads, seed=seed).to(device, dtype)
+    probe(policy)
+    return policy
+
+
+def read_weights(auto: Any, path: str | Path, dtype: torch.dtype) -> PreTrainedModel:
+    """A model of a class of `KINDS` from a folder or a Hub name, with every weight that its class has; see `load`."""
     _require_folder(path)
     _refuse_pickle(path)
     _require_file(path, "a model", "config.json")
     try:
         with _out_of_memory(path):
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = auto.from_pretrained(
                 path, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
             )
     except (OSError, ValueError) as error:
-        raise RunError(f"cannot load a causal language model: {error}", where=str(path)) from error
+        raise RunError(f"cannot load {KINDS[auto]}: {error}", where=str(path)) from error
     except (SafetensorError, RuntimeError) as error:
         raise RunError(
             f"cannot load its weights: {error}",
@@ -205,11 +230,10 @@ def load(
             hint="a file may be cut, or config.json another model's: copy or download it again",
         ) from error
     lm, found = loaded
+    if auto is AutoModelForCausalLM and "score.weight" in found["unexpected_keys"]:  # with tied weights nothing lacks
+        raise RunError("a reward model, which writes no text", where=str(path), allowed=KINDS[auto])
     _require_weights(path, sorted(found["missing_keys"]))
-    with _out_of_memory(path):
-        policy = Policy(lm, heads).to(device, dtype)
-    probe(policy)
-    return policy
+    return lm
 
 
 def load_tokenizer(path: str | Path):

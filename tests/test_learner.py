@@ -266,6 +266,42 @@ def test_bfloat16_is_near_and_keeps_weights_and_losses_in_full(case):
     assert out.logp.dtype is torch.float32 and (out.value is None or out.value.dtype is torch.float32)
 
 
+# Statistics of a step
+
+
+def shifted(logp, mask, mean):
+    """Reads a statistic: its gradient does not pass through the mean."""
+    return ((logp - mean) * mask).sum()
+
+
+def total_logp(logp, mask):
+    return (logp * mask).sum()
+
+
+MEAN = [term(total_logp, per="mask", name="mean")]
+
+
+def test_a_statistic_is_the_mean_over_the_whole_step_however_it_is_cut():
+    groups = some_groups(as_mask)
+    objective = [term(shifted, per="mask")]
+    whole = learner(dtype="float64").update([(objective, groups)], 0.5, statistics=MEAN)
+    cut = learner(dtype="float64", micro_tokens=1).update([(objective, groups)], 0.5, statistics=MEAN)
+    assert whole["mean"] < -1 and whole["shifted"] == pytest.approx(0, abs=1e-12)
+    assert cut == pytest.approx(whole, rel=1e-9, abs=1e-12)
+
+
+def test_no_gradient_passes_through_a_statistic():
+    groups = some_groups(as_mask)
+    with_it = learner(dtype="float64").update([([term(shifted, per="mask")], groups)], 0.5, statistics=MEAN)
+    without = learner(dtype="float64").update([([term(total_logp, per="mask")], groups)], 0.5)
+    assert with_it["grad_norm"] == pytest.approx(without["grad_norm"], rel=1e-9)
+
+
+def test_held_out_losses_have_statistics_of_their_own():
+    found = learner(dtype="float64").losses([term(shifted, per="mask")], some_groups(as_mask), MEAN)
+    assert found["eval_shifted"] == pytest.approx(0, abs=1e-12)
+
+
 # Evaluation
 
 

@@ -451,8 +451,8 @@ def test_a_broken_step_leaves_the_run_resumable(tmp_path):
         patch.setattr(
             loop.Learner,
             "update",
-            lambda self, work, progress, where: (explode if where == "step 5" else real)(
-                self, work, progress, where=where
+            lambda self, work, progress, where, **options: (explode if where == "step 5" else real)(
+                self, work, progress, where=where, **options
             ),
         )
         with pytest.raises(RunError, match="step 5"):

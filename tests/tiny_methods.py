@@ -10,17 +10,20 @@ from torch import Tensor, nn
 
 from heedful.batch import Group, TreeBatch, collate
 from heedful.config import Training, parse
+from heedful.data.kinds import count_kinds, missing
 from heedful.learner import Learner
 from heedful.method import Inputs, Method, Outputs
 from heedful.methods import METHODS, load_method
 from heedful.models import Policy
 from heedful.records import Feedback, Response
+from heedful.reference import reads_reference, with_reference
 from heedful.text import Text
 
 # Every method, and the variants whose code differs.
 VARIANTS = {name: (name, {}) for name in METHODS} | {
     "awr_paper": ("awr", {"value_head": "paper"}),
     "conditional_lines": ("conditional", {"lines": True}),
+    "dpo_ipo_per_token": ("dpo", {"loss": "ipo_per_token"}),
 }
 SCORES = [0.0, -0.25, 0.0, -1.0, -0.5]
 
@@ -33,6 +36,24 @@ def mixed_feedback(size: int = 8) -> list[Feedback]:
         lines = [(part + "\n", score) for text, score in lines for part in text.splitlines()]
         records.append(scored(*lines, prompt="" if n % 4 == 0 else f"q{n}\n", id=f"r{n}", truncated=n % 3 == 0))
     return records
+
+
+def compared_feedback(size: int = 8) -> list[Feedback]:
+    """Two to four ranked responses to a prompt, ties among them; "ab" and "cd" merge."""
+    records = []
+    for n in range(size):
+        ranks = [(1, 2), (2, 1, 1), (1, 3, 2, 3)][n % 3]
+        texts = [f"ab{n}" + "cd" * (i + n % 2) + "xyzw"[i] for i in range(len(ranks))]
+        responses = [Response(t, rank=r, truncated=n % 4 == 3) for t, r in zip(texts, ranks)]
+        records.append(Feedback(f"q{n}\n", tuple(responses), id=f"r{n}"))
+    return records
+
+
+def feedback_for(variant: str, size: int = 8) -> list[Feedback]:
+    """Scored text for the methods that it can feed, ranked responses for the others."""
+    mixed = mixed_feedback(size)
+    lacks = missing(load_method(VARIANTS[variant][0]).FEEDBACK, count_kinds(mixed))
+    return compared_feedback(size) if lacks else mixed
 
 
 @dataclass(frozen=True)
@@ -66,13 +87,28 @@ def steps(built: Built, count: int, *, model: nn.Module | None = None, **options
     model = model or Policy(tiny("gpt2"), built.method.heads).double()
     training = Training(**{"dtype": "float64", "optim": {"lr": 1e-3, "warmup": 0.0, "decay": "constant"}} | options)
     learner = Learner(model, training)
-    work = [(built.method.objective, built.groups)]
-    return [learner.update(work, n / count) for n in range(count)], model
+    statistics = built.method.statistics
+    work = [(built.method.objective, rows(built, learner))]
+    return [_step(learner, work, n, count, statistics) for n in range(count)], model
+
+
+def _step(learner: Learner, work: list, number: int, count: int, statistics) -> dict:
+    torch.manual_seed(number)  # as the loop does
+    return learner.update(work, number / count, statistics=statistics)
+
+
+def rows(built: Built, learner: Learner) -> list[Group]:
+    """A method's rows as the loop trains them: with the log-probabilities of the start where they are read."""
+    if not reads_reference(built.method):
+        return built.groups
+    method, _ = with_reference(built.method, (), learner, None)
+    return list(method.targets(()))
 
 
 def loss(built: Built, model: nn.Module) -> float:
     """The whole objective on all rows at once."""
-    return Learner(model, Training(dtype="float64")).losses(built.method.objective, built.groups)["eval_loss"]
+    learner = Learner(model, Training(dtype="float64"))
+    return learner.losses(built.method.objective, rows(built, learner), built.method.statistics)["eval_loss"]
 
 
 def fresh(built: Built) -> Policy:

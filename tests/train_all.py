@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from models import tiny
-from tiny_methods import VARIANTS, mixed_feedback
+from tiny_methods import VARIANTS, feedback_for
 from tiny_text import letters
 
 import heedful
@@ -37,11 +37,11 @@ def base(folder: Path) -> Path:
     return folder
 
 
-def feedback() -> list[Feedback]:
-    """What every method can learn from: scored lines that are demonstrations too."""
+def feedback(variant: str) -> list[Feedback]:
+    """What the method can learn from; scored lines are demonstrations too."""
     return [
         replace(record, responses=tuple(replace(response, demonstration=True) for response in record.responses))
-        for record in mixed_feedback(16)
+        for record in feedback_for(variant, 16)
     ]
 
 
@@ -54,7 +54,7 @@ def train(variant: str, out: Path, *, resume: bool = False, **settings):
     return heedful.train(
         name,
         model=out / "base",
-        feedback=feedback(),
+        feedback=feedback(variant),
         out=out / variant,
         settings=SETTINGS | settings | {"method": threshold | config},
         resume=resume,

@@ -1,5 +1,5 @@
-"""The methods by name, each one file: NEEDS, FEEDBACK, Config with the paper's defaults, build(config, inputs) ->
-Method."""
+"""The methods by name, each one file: NEEDS, TRAINING (the loop's settings where the paper's are not its defaults),
+FEEDBACK, Config with the paper's defaults, build(config, inputs) -> Method."""
 
 import importlib
 from types import ModuleType
@@ -14,8 +14,15 @@ METHODS = {
     "unlikelihood": "imitate good segments, push bad ones away",
     "rwr": "weigh text by its exponentiated reward",
     "awr": "weigh text by how much better it is than expected",
+    "reward_model": "score responses as people compared them",
+    "slic_hf": "make better responses likelier than worse ones by a margin",
+    "dpo": "make better responses likelier than worse ones, measured from the start",
+    "kto": "make good responses likelier and bad ones less, one at a time",
     "chain_of_hindsight": "learn chains of better and worse responses with what was said of them",
 }
+
+BESIDE = {"chain_of_hindsight": frozenset({"documents"})}  # what a method reads where there is any; never enough
+JUDGING = frozenset({"reward_model"})  # their models score text and write none: nothing to rank beside the others
 
 
 def load_method(name: str) -> ModuleType:

@@ -11,7 +11,7 @@ Run: heedful train awr --feedback pep8 --out runs/awr
 """
 
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -22,6 +22,7 @@ from heedful.sources.fixed import fixed
 from heedful.targets.weight import segment_rewards
 
 NEEDS: dict[str, str] = {}
+TRAINING: dict[str, Any] = {}
 FEEDBACK = frozenset({"segments", "scores", "labels", "pairs", "rankings"})
 
 VALUE_HEADS = {

@@ -26,7 +26,6 @@ from heedful.text import Text
 NEEDS: dict[str, str] = {}
 TRAINING: dict[str, Any] = {"optim": {"betas": (0.9, 0.95)}}  # paper v6; it gives no learning rate, and 512 rows a step
 FEEDBACK = frozenset({"pairs", "critiques", "refinements"})
-BESIDE = frozenset({"documents"})  # used where there are any, never enough
 
 
 class Config(Strict):

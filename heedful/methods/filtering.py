@@ -8,6 +8,7 @@ Run: heedful train filtering --feedback pep8 --out runs/filtering
 """
 
 from functools import partial
+from typing import Any
 
 from pydantic import Field
 
@@ -18,6 +19,7 @@ from heedful.sources.fixed import fixed
 from heedful.targets.relabel import best_documents, threshold_or_quantile
 
 NEEDS: dict[str, str] = {}
+TRAINING: dict[str, Any] = {}
 FEEDBACK = frozenset({"segments", "scores", "labels", "pairs", "rankings"})
 
 

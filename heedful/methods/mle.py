@@ -7,6 +7,7 @@ Run: heedful train mle --feedback pep8 --out runs/mle
 """
 
 from functools import partial
+from typing import Any
 
 from heedful.config import Strict
 from heedful.method import Inputs, Method, term
@@ -15,6 +16,7 @@ from heedful.sources.fixed import fixed
 from heedful.targets.relabel import everything
 
 NEEDS: dict[str, str] = {}
+TRAINING: dict[str, Any] = {}
 FEEDBACK = frozenset({"documents", "responses"})  # any one of these is enough
 
 

@@ -9,6 +9,7 @@ Run: heedful train rwr --feedback pep8 --out runs/rwr
 """
 
 from functools import partial
+from typing import Any
 
 from pydantic import Field
 
@@ -19,6 +20,7 @@ from heedful.sources.fixed import fixed
 from heedful.targets.weight import exponential_weights
 
 NEEDS: dict[str, str] = {}
+TRAINING: dict[str, Any] = {}
 FEEDBACK = frozenset({"segments", "scores", "labels", "pairs", "rankings"})
 
 

@@ -10,6 +10,7 @@ Run: heedful train unlikelihood --feedback pep8 --out runs/unlikelihood
 """
 
 from functools import partial
+from typing import Any
 
 from pydantic import Field
 
@@ -21,6 +22,7 @@ from heedful.targets.relabel import bad_segments
 from heedful.targets.segments import threshold_or_median
 
 NEEDS: dict[str, str] = {}
+TRAINING: dict[str, Any] = {}
 FEEDBACK = frozenset({"segments", "scores", "labels", "pairs", "rankings"})
 
 

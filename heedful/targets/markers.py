@@ -7,6 +7,7 @@ tokens as in every other method, and a prompt may end as it likes.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from heedful.text import Text
 
@@ -49,7 +50,12 @@ FAMILIES: Mapping[str, Family] = {
 
 def marker(text: Text, phrase: str) -> list[int]:
     """Its tokens, the same wherever it stands; none for an empty phrase."""
-    return text.encode(f"\n{phrase}\n", continues=True) if phrase else []
+    return list(_ids(text, phrase)) if phrase else []
+
+
+@lru_cache(maxsize=256)  # a third of the time of making chains
+def _ids(text: Text, phrase: str) -> tuple[int, ...]:
+    return tuple(text.encode(f"\n{phrase}\n", continues=True))
 
 
 def spoken(family: Family, critique: str) -> str:

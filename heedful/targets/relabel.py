@@ -8,7 +8,7 @@ from dataclasses import replace
 from heedful.batch import Branch, Group
 from heedful.errors import DataError
 from heedful.records import Feedback, Response, Segment, strict_pairs
-from heedful.targets.segments import Marked, compile_rows, mean_score, reward_of, segments_of
+from heedful.targets.segments import Marked, above_the_lowest, compile_rows, mean_score, reward_of, segments_of
 from heedful.text import Text, require_groups
 
 TRAINED = {"mask": 1.0}
@@ -57,16 +57,19 @@ def imitated_response(record: Feedback) -> int | None:
 
 
 def best_response(record: Feedback) -> int:
-    """Index of the demonstration, else of the response that won most of its comparisons, else of the one with the
-    highest reward; the first of equals.
+    """Index of the demonstration, else of the best judged response."""
+    shown = [index for index, response in enumerate(record.responses) if response.demonstration]
+    return shown[0] if shown else best_judged(record)
+
+
+def best_judged(record: Feedback) -> int:
+    """Index of the response that won most of its comparisons, else of the one with the highest reward; the first of
+    equals.
 
     Comparisons, else ranks, else scores say who won, as for every method that asks which is better: scores that a
     program added to a file of human comparisons choose nothing. One labelled bad comes after all others that were
     judged, whatever its score.
     """
-    shown = [index for index, response in enumerate(record.responses) if response.demonstration]
-    if shown:
-        return shown[0]
     pairs = strict_pairs(record)
 
     def standing(index: int) -> tuple[bool, bool, float, float]:
@@ -155,14 +158,16 @@ def best_documents(feedback: Sequence[Feedback], *, text: Text, threshold: float
 
 
 def threshold_or_quantile(threshold: float | None, quantile: float, feedback: Sequence[Feedback]) -> float:
-    """The threshold given, 0 included; else the mean score that a share `quantile` of the responses stays below."""
+    """The threshold given, 0 included; else the mean score that a share `quantile` of the responses stays below, and
+    above the lowest unless that share is 0."""
     if threshold is not None:
         return threshold
     every = [mean_score(record, index) for record in feedback for index in range(len(record.responses))]
     ordered = sorted(score for score in every if score is not None)
     if not ordered:
         raise DataError("no response has a score", where="filtering", hint="see `heedful data inspect`")
-    return ordered[min(int(quantile * len(ordered)), len(ordered) - 1)]
+    bound = ordered[min(int(quantile * len(ordered)), len(ordered) - 1)]
+    return above_the_lowest(bound, ordered) if quantile else bound
 
 
 def _filtered(record: Feedback, bound: float) -> Feedback:

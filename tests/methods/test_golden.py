@@ -12,7 +12,7 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tiny_methods import VARIANTS, build_variant, fresh, mixed_feedback, steps
+from tiny_methods import VARIANTS, build_variant, feedback_for, fresh, steps
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 STEPS = 20
@@ -31,7 +31,7 @@ def drawn(model: torch.nn.Module) -> torch.nn.Module:
 
 def trajectory(variant: str) -> dict:
     """What each step logs, the rows' tokens in brief, and two numbers for each weight that is left at the end."""
-    built = build_variant(variant, mixed_feedback())
+    built = build_variant(variant, feedback_for(variant))
     optim = {"lr": 1e-3, "warmup": 0.1, "decay": "linear"}
     logged, model = steps(built, STEPS, model=drawn(fresh(built)), optim=optim, micro_tokens=64)
     tokens = [token for group in built.groups for branch in group.branches for token in (*group.prompt, *branch.tokens)]

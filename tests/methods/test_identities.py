@@ -5,11 +5,12 @@ import math
 import pytest
 import torch
 from models import tiny
-from tiny_methods import VARIANTS, build, build_variant, fresh, logp_gradient, loss, mixed_feedback, steps
+from tiny_methods import VARIANTS, build, build_variant, feedback_for, fresh, logp_gradient, loss, mixed_feedback, steps
 from tiny_text import make_text, scored
 
 from heedful.batch import collate
 from heedful.errors import DataError
+from heedful.masking import FIELDS
 from heedful.method import Head, Inputs
 from heedful.methods import load_method
 from heedful.models import Policy
@@ -271,21 +272,21 @@ def test_one_changed_score_changes_one_control_token():
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_gradient_step_on_a_fresh_model_is_finite_and_lowers_the_loss(variant):
-    logged, _ = steps(build_variant(variant, FEEDBACK), 8)
+    logged, _ = steps(build_variant(variant, feedback_for(variant)), 8)
     assert all(math.isfinite(value) for step in logged for value in step.values())
     assert logged[-1]["loss"] < logged[0]["loss"]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_targets_make_no_stream_that_the_objective_does_not_read(variant):
-    built = build_variant(variant, FEEDBACK)
-    read = frozenset().union(*(spec.reads for spec in built.method.objective))
-    assert {name for group in built.groups for b in group.branches for name in b.streams} <= read
+    built = build_variant(variant, feedback_for(variant))
+    read = FIELDS.union(*(spec.reads for spec in (*built.method.objective, *built.method.statistics)))
+    assert {name for group in built.groups for b in group.branches for name in (*b.streams, *b.fields)} <= read
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_targets_are_pure(variant):
-    built = build_variant(variant, FEEDBACK)
+    built = build_variant(variant, feedback_for(variant))
     assert list(built.method.targets(built.method.source.collect(1))) == built.groups
 
 
@@ -293,11 +294,12 @@ def test_targets_are_pure(variant):
 def test_what_generation_is_given_occurs_token_for_token_in_training(variant):
     fields = load_method(VARIANTS[variant][0]).Config.model_fields
     all_good = {name: value for name, value in {"threshold": -BEYOND, "drop": 0.0}.items() if name in fields}
-    built = build_variant(variant, FEEDBACK, **all_good)
+    feedback = feedback_for(variant)
+    built = build_variant(variant, feedback, **all_good)
     needs = built.method.inference
     line_prefix = needs.get("line_prefix")
     rows = [[*group.prompt, *branch.tokens] for group in built.groups for branch in group.branches]
-    for prompt in {record.prompt for record in FEEDBACK}:
+    for prompt in {record.prompt for record in feedback}:
         start = [*built.text.encode_prompt(prompt, line_prefix=line_prefix), *needs.get("prefix", ())]
         start += [] if line_prefix is None else [line_prefix]  # generation forces it
         assert any(row[: len(start)] == start for row in rows), prompt

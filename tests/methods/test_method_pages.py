@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from tiny_methods import build_variant, mixed_feedback
+from tiny_methods import build_variant, feedback_for
 
 from heedful.config import Optim, Training
 from heedful.methods import METHODS, load_method
@@ -26,13 +26,13 @@ def test_a_page_has_the_command_of_its_module(name):
 @pytest.mark.parametrize("name", METHODS)
 def test_a_page_has_every_setting_with_its_default(name):
     for field, info in load_method(name).Config.model_fields.items():
-        default = {None: "none", False: "false"}.get(info.default, info.default)
+        default = str(info.default).lower()
         assert f"| `{field}` | {default} |" in page(name), field
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_page_names_every_term_that_is_logged(name):
-    terms = [spec.name for spec in build_variant(name, mixed_feedback()).method.objective]
+    terms = [spec.name for spec in build_variant(name, feedback_for(name)).method.objective]
     row = next(line for line in page("index").splitlines() if line.startswith(f"| [`{name}`]"))
     assert all(f"`{term}`" in page(name) and f"`{term}`" in row for term in terms)
 

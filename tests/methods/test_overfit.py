@@ -3,7 +3,7 @@
 import pytest
 import torch
 from models import tiny
-from tiny_methods import build, good_and_bad
+from tiny_methods import build, good_and_bad, rows
 from tiny_text import scored
 
 from heedful.batch import collate
@@ -25,8 +25,9 @@ def learn(name, feedback=FEEDBACK, *, count=STEPS, **config):
     optim = {"lr": 1e-2, "warmup": 0.1, "weight_decay": 0.0}
     policy = Policy(tiny("llama"), built.method.heads)
     learner = Learner(policy, Training(dtype="float32", optim=optim))
+    work = [(built.method.objective, rows(built, learner))]
     for step in range(count):
-        logged = learner.update([(built.method.objective, built.groups)], step / count)
+        logged = learner.update(work, step / count, statistics=built.method.statistics)
     return logged, Asked(built, policy)
 
 
@@ -128,3 +129,23 @@ def test_awr_with_a_small_beta_learns_the_good_text_and_its_value():
     assert model.answers() == GOOD
     assert model.probability(bad) < 0.1
     assert logged["value_regression"] < 0.15  # its variance is 0.25; after the first letter it can be known
+
+
+def test_slic_hf_orders_every_pair_and_learns_the_good_text_by_heart():
+    logged, model = learn("slic_hf", nll_coef=1.0)
+    assert logged["rank_hinge"] == 0
+    assert logged["nll"] < 0.02
+    assert model.answers() == GOOD
+
+
+@pytest.mark.parametrize("loss", ["sigmoid", "hinge", "ipo", "ipo_per_token"])
+def test_dpo_orders_every_pair(loss):
+    logged, model = learn("dpo", loss=loss, count=40)
+    assert logged["loss"] < {"sigmoid": 0.02, "hinge": 0.01}.get(loss, 0.5)
+    assert model.probability(good) > model.probability(bad)
+
+
+def test_kto_parts_good_from_bad():
+    logged, model = learn("kto", count=60)
+    assert logged["kto"] < 0.05
+    assert model.probability(good) > model.probability(bad)

@@ -1,0 +1,90 @@
+"""Log-probabilities under the model that a training starts from: made once, kept on disk, without a second model."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from heedful.batch import Branch, Group
+from heedful.disk import atomic_write_bytes, writing
+from heedful.learner import Learner
+from heedful.method import Method
+
+STREAM = "ref_logp"
+
+
+def reads_reference(method: Method) -> bool:
+    """Whether an objective reads log-probabilities of the model it starts from."""
+    return any(STREAM in spec.reads for spec in (*method.objective, *method.statistics))
+
+
+def with_reference(
+    method: Method, validation: Sequence[Group], learner: Learner, cache: Path | None
+) -> tuple[Method, list[Group]]:
+    """The method with rows, and the validation rows, that carry the stream `ref_logp`.
+
+    Called before a checkpoint is loaded: the learner must have the weights of the start.
+    """
+    assert method.schedule.rounds == 1, "later rounds have rows that the start has not read"
+    reference = Reference(learner, cache)
+    groups = list(method.targets(method.source.collect(0)))
+    reference.read([*groups, *validation])
+    rows = reference(groups)
+    return replace(method, targets=lambda samples: rows), reference(validation)
+
+
+class Reference:
+    """Gives each branch the stream `ref_logp`: per token, from the weights the learner has while `read` is called.
+
+    What is read is kept under sha256(weights, precision, prompt ids, response ids), so that every method of a
+    comparison, and a run that is resumed, finds it.
+
+    Args:
+        learner: with the weights of the start, in the precision it trains in: the first ratio is exactly 1.
+        cache: a folder, or None to keep nothing.
+    """
+
+    def __init__(self, learner: Learner, cache: Path | None = None):
+        self.learner = learner
+        self.known: dict[str, Tensor] = {}
+        self.path = cache / f"{_fingerprint(learner)}.safetensors" if cache else None
+        if self.path and self.path.exists():
+            self.known = load(self.path.read_bytes())
+
+    def read(self, groups: Sequence[Group]) -> None:
+        """Make what is not known yet of these groups, and keep it."""
+        lacking = [group for group in groups if any(_key(group, branch) not in self.known for branch in group.branches)]
+        for group, parts in zip(lacking, self.learner.read(lacking)):
+            self.known |= {_key(group, branch): part for branch, part in zip(group.branches, parts)}
+        if self.path and lacking and self.learner.accelerator.is_main_process:
+            with writing(self.path):
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write_bytes(self.path, save(self.known))
+
+    def __call__(self, groups: Sequence[Group]) -> list[Group]:
+        """The groups with the stream; each must have been read."""
+        return [
+            replace(group, branches=tuple(self._with(group, branch) for branch in group.branches)) for group in groups
+        ]
+
+    def _with(self, group: Group, branch: Branch) -> Branch:
+        values = self.known[_key(group, branch)].tolist()
+        return replace(branch, streams={**branch.streams, STREAM: values})
+
+
+def _key(group: Group, branch: Branch) -> str:
+    ids = torch.tensor([len(group.prompt), *group.prompt, *branch.tokens], dtype=torch.int32)
+    return hashlib.sha256(ids.numpy().tobytes()).hexdigest()
+
+
+def _fingerprint(learner: Learner) -> str:
+    """sha256 of the weights and of the precision they are read in."""
+    digest = hashlib.sha256(learner.accelerator.mixed_precision.encode())
+    for name, weight in sorted(learner.policy.lm.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
