@@ -24,7 +24,7 @@ from heedful.results import Ledger, Metric, Results, Row, write
 from heedful.runs import Run
 from heedful.tasks import Evaluation, Reference, Subject, Task
 from heedful.tasks.named import load_task
-from heedful.training import read_settings, train
+from heedful.training import learnable, read_settings, train
 
 TEXT = frozenset({"documents", "responses"})  # what holds no judgement
 
@@ -90,6 +90,7 @@ class _Comparison:
     def __init__(self, task: Task, run: Run, budget: Budget, settings: Mapping[str, Any], say: Say):
         self.task, self.run, self.budget, self.settings, self.say = task, run, budget, settings, say
         self.results = Results(schema_version=1, task=task.name, base=shown(task.base), budget=_given(budget))
+        self.new_bases: set[int] = set()  # seeds whose base is measured now, and so all that is measured against it
 
     def go(self, methods: Sequence[str], seeds: Sequence[int]) -> Results:
         self.task.prepare(self.run.path, _training_budget(self.budget), self.say)
@@ -113,6 +114,7 @@ class _Comparison:
         """One row: from disk where it is finished, else made now; a failure is a row too."""
         done = self._finished(row)
         if done is None:
+            self.new_bases |= {row.seed} if row.method == "base" else set()
             self.say({"row": row.name, "stage": "start", "number": len(self.results.rows) + 1, "of": self.num_rows})
             try:
                 done = work(row)
@@ -130,7 +132,7 @@ class _Comparison:
 
     def _finished(self, row: Row) -> Row | None:
         path = self._row_path(row)
-        if not path.exists():
+        if not path.exists() or row.seed in self.new_bases:
             return None
         found = Row.model_validate(read_lines(path)[0])
         return found if found.is_measured else None
@@ -144,9 +146,10 @@ class _Comparison:
         return self._measure(row, reference.subject, seed, _ledger(Run(reference.run), labels=0))
 
     def _train(self, row: Row, name: str, seed: int) -> Row:
-        feedback = _within(self.task.feedback(name), self.budget.labels, seed=row.seed)
-        if lack := missing(load_method(name).FEEDBACK, count_kinds(feedback)):
+        found = self.task.feedback(name)
+        if lack := missing(load_method(name).FEEDBACK, count_kinds(found)):
             return row.model_copy(update={"status": "skipped", "error": lack})
+        feedback = _within(learnable(name, found), self.budget.labels, seed=row.seed)
         recipe = merge(self.task.settings(name), self.settings)
         recipe |= {"seed": seed, "budget": _training_budget(self.budget)}
         folder = f"methods/{row.name}"
@@ -158,6 +161,7 @@ class _Comparison:
             settings=recipe,
             resume=True,
             progress=lambda event: self.say({"row": row.name, "stage": "train", **event}),
+            cache=self.run.path / "reference",
         )
         subject = Subject(trained.model_path, **_inference(trained.model_path))
         return self._measure(
@@ -247,6 +251,7 @@ def _ledger(run: Run, *, labels: int) -> Ledger:
     return Ledger(
         labels=labels,
         train_tokens=cost["train_tokens"],
+        frozen_tokens=cost.get("frozen_tokens", 0),
         flops=cost["flops"],
         seconds=cost["seconds"],
         peak_memory_bytes=cost["peak_memory"],

@@ -286,8 +286,8 @@ def _second(table: Standings, ranked: Sequence[Entry]) -> list[str]:
         return []
     best, second = ranked[0].name, ranked[1].name
     for pair in table.results.pairs:
-        if {pair.a, pair.b} == {best, second} and pair.judge == table.primary and pair.low is not None:
-            share, low, high = pair.win + pair.tie / 2, pair.low, pair.high or 1.0
+        if {pair.a, pair.b} == {best, second} and pair.judge == table.primary:
+            share, low, high = pair.win + pair.tie / 2, pair.low or 0.0, 1.0 if pair.high is None else pair.high
             if pair.a != best:
                 share, low, high = 1 - share, 1 - high, 1 - low
             sure = "" if low > 0.5 else ", too close to call"

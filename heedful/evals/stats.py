@@ -53,8 +53,8 @@ class Interval:
         low, high: its percentile interval, or None where a single observation leaves nothing to resample.
         n: how many seeds or prompts `over` counts.
         over: what the interval speaks about: other prompts (one seed), or other seeds and prompts.
-        p: two-sided bootstrap p-value of "the mean is 0", never below 1 / (resamples + 1); None without
-            an interval.
+        p: two-sided bootstrap p-value of "the mean is 0", never below 2 / (resamples + 1) nor 2^(1 - n) of n
+            prompts (or groups of them); None without an interval.
     """
 
     mean: float
@@ -201,13 +201,18 @@ def _interval(statistic: Callable, shape: tuple[int, int], resamples: int, level
         drawn.append(statistic(_counts(rng, rows, num_seeds), _counts(rng, rows, num_prompts)))
     replicates = np.concatenate(drawn)
     low, high = np.quantile(replicates, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(mean, float(low), float(high), n, over, _p_value(replicates))
+    observed = num_prompts if num_prompts > 1 else num_seeds
+    return Interval(mean, float(low), float(high), n, over, _p_value(replicates, observed))
 
 
-def _p_value(replicates: np.ndarray) -> float:
-    """Twice the smaller tail of the resamples beyond 0, with one added so that it is never 0."""
+def _p_value(replicates: np.ndarray, observed: int) -> float:
+    """Twice the smaller tail of the resamples beyond 0, with one added so that it is never 0.
+
+    Nor is it below 2^(1 - n), what the signs of n differences that all agree have by chance: a bootstrap of few values
+    that agree is sure of anything, and fewer than six never make p < 0.05.
+    """
     tail = min((replicates <= 0).sum(), (replicates >= 0).sum())
-    return float(min(1.0, 2 * (tail + 1) / (len(replicates) + 1)))
+    return float(min(1.0, max(2 * (tail + 1) / (len(replicates) + 1), 2.0 ** (1 - observed))))
 
 
 def _counts(rng: np.random.Generator, rows: int, n: int) -> np.ndarray:

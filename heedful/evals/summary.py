@@ -26,8 +26,6 @@ from heedful.evals.stats import (
 from heedful.results import Difference, Metric, Pair, Results, Row, Summary, label, methods_of
 
 BASE = ("base", "")
-EVEN = {"win_rate": 0.5}  # what a base scores against itself, for metrics it is not measured by
-
 NOTHING = (0.0, 0.0)
 
 Method = tuple[str, str]  # (method, variant)
@@ -118,7 +116,7 @@ class _Evidence:
             high=found.high,
             n=len(table) if found.over == "prompts" and len(table) > 1 else found.n,
             over=found.over,
-            difference_to_base=None if method == BASE else self._difference(method, metric, found),
+            difference_to_base=None if method == BASE else self._difference(method, metric),
         )
 
     def pair(self, one: Method, other: Method, metric: str, higher_is_better: bool) -> Pair | None:
@@ -132,10 +130,10 @@ class _Evidence:
             return None
         return Pair(a=label(*one), b=label(*other), judge=metric, **vars(won))
 
-    def _difference(self, method: Method, metric: str, found: Interval) -> Difference | None:
+    def _difference(self, method: Method, metric: str) -> Difference | None:
         """Method minus base, by prompt where both have that, else by seed; None without a base."""
         if not self.by_seed(BASE, metric):
-            return _difference_to_even(found, EVEN[metric]) if metric in EVEN else None
+            return None
         mine, base = self.table(method, metric), self.table(BASE, metric)
         if not (mine and base):
             mine, base = self.by_seed(method, metric), self.by_seed(BASE, metric)
@@ -196,11 +194,6 @@ def _fault(lines: Sequence[Mapping[str, Any]]) -> str:
         return "a line has no id"
     twice = next((one for one in ids if ids.count(one) > 1), None) if len(set(ids)) < len(ids) else None
     return f"prompt {twice!r} is there twice" if twice else ""
-
-
-def _difference_to_even(found: Interval, even: float) -> Difference:
-    low, high = (None if bound is None else bound - even for bound in (found.low, found.high))
-    return Difference(mean=found.mean - even, low=low, high=high)
 
 
 def _spread(base: Table, like: Table) -> Table:

@@ -20,12 +20,13 @@ from heedful.data.kinds import count_kinds, missing
 from heedful.data.split import split_feedback
 from heedful.disk import sha256
 from heedful.errors import DataError
+from heedful.evals.capability import NATS_PER_BIT
 from heedful.evals.likelihood import read_tokens
-from heedful.methods import METHODS, load_method
+from heedful.methods import JUDGING, METHODS, load_method
 from heedful.models import Policy, best_device, commit, load, load_tokenizer
-from heedful.records import Feedback, prompt_text, strict_pairs
+from heedful.records import Feedback, Response, prompt_text, strict_pairs
 from heedful.sampling import Sampling, best_of_n, generate
-from heedful.scorers import Item, load_scorer, score_all
+from heedful.scorers import item_of, load_scorer, score_all
 from heedful.targets.relabel import imitated_response
 from heedful.tasks import Evaluation, MetricKind, Reference, Subject
 from heedful.tasks.pep8.assets import ASSETS
@@ -39,7 +40,6 @@ RESPONSE_TOKENS = 128
 PREFIX_TOKENS = 1  # the most that a method puts before a response
 BEST_OF = 4
 SAMPLING: Mapping[str, Any] = {"temperature": 0.7, "top_p": 0.9}
-NATS_PER_BIT = 0.6931471805599453
 RECIPE = Path(__file__).parents[1] / "recipes" / "own" / "common.yaml"
 
 Rows = dict[tuple[int, int], list[list[int]]]  # a response (record, index): its tokens, a document's in chunks
@@ -114,7 +114,8 @@ class OwnFile:
             DataError: none can learn from it.
         """
         kinds = count_kinds(self.train_part)
-        able = [name for name in METHODS if missing(load_method(name).FEEDBACK, kinds) is None]
+        writing = [name for name in METHODS if name not in JUDGING]
+        able = [name for name in writing if missing(load_method(name).FEEDBACK, kinds) is None]
         if not able:
             raise DataError("no method can learn from it", where=self.file.path, hint="see `heedful data inspect`")
         return able
@@ -299,6 +300,7 @@ class OwnFile:
         drawn = generate(policy.lm, text, prompts, settings, k=subject.num_samples, seed=seed, keys=keys)
         scores = self._judged(asked, drawn) if self.judge else [[0.0] * subject.num_samples for _ in drawn]
         rivals = {row["prompt_id"]: row["judge_score"] for row in base_samples or () if "judge_score" in row}
+        is_base = base_samples is None and subject == Subject(self.base)
         for (_, record, _), several, sample, own in zip(asked, drawn, best_of_n(drawn, scores), scores):
             row: dict[str, Any] = {"prompt_id": record.id, "prompt": prompt_text(record.prompt)}
             row["response"] = sample.text
@@ -306,8 +308,8 @@ class OwnFile:
             values["length"] = len(sample.text)
             if self.judge:
                 values["judge_score"] = row["judge_score"] = own[several.index(sample)]
-                rival = rivals.get(record.id, row["judge_score"])
-                values["win_rate"] = _win(row["judge_score"], rival)
+                if is_base or record.id in rivals:  # where the base failed, nothing is measured against it
+                    values["win_rate"] = _win(row["judge_score"], rivals.get(record.id, row["judge_score"]))
             found.samples.append(row | {"truncated": sample.truncated})
         if self.judge and subject.num_samples > 1:
             found.ledger["sampled_tokens"] = sum(len(sample.tokens) for several in drawn for sample in several)
@@ -316,7 +318,7 @@ class OwnFile:
     def _judged(self, asked: Sequence[tuple], drawn: Sequence[Sequence]) -> list[list[float]]:
         assert self.judge is not None
         items = [
-            Item(prompt_text(record.prompt), sample.text, record.answer, record.id)
+            item_of(record, Response(sample.text, truncated=sample.truncated), record.id)
             for (_, record, _), several in zip(asked, drawn)
             for sample in several
         ]

@@ -83,6 +83,30 @@ def test_a_judge_gives_win_rates_and_best_of_n(heedful, wide_model, own):
     assert rows["sft"]["judge_score"]["n"] == 3
 
 
+FLAKY = """
+from pathlib import Path
+
+def longer(prompt, response):
+    if not Path("called").exists():
+        Path("called").touch()
+        raise RuntimeError("service is down")
+    return len(response)
+"""
+
+
+def test_where_the_base_failed_nothing_is_measured_against_it_until_it_is_there(heedful, wide_model, own):
+    (heedful.folder / "flaky_scorer.py").write_text(FLAKY)
+    options = ["--judge", "flaky_scorer:longer", "--methods", "sft", "--num-prompts", 3, *SMALL, "--json"]
+    found = heedful("compare", own, "-m", wide_model, *options, code=1).json
+    rows = {row["method"]: row for row in found["rows"]}
+    assert rows["base"]["status"] == "failed" and "service is down" in rows["base"]["error"]
+    assert "judge_score" in rows["sft"]["metrics"] and "win_rate" not in rows["sft"]["metrics"]
+    found = heedful("compare", own, "-m", wide_model, *options, "--resume").json
+    rows = {row["method"]: row["metrics"] for row in found["rows"]}
+    assert rows["base"]["win_rate"]["value"] == 0.5
+    assert "win_rate" in rows["sft"] and "win_rate" in rows["best_of_n"]
+
+
 def test_a_model_is_measured_on_an_own_file_without_training(heedful, wide_model, own):
     found = heedful("eval", wide_model, "--task", own, "-q", "--json").json
     assert found["task"] == "own"

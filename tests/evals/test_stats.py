@@ -100,7 +100,8 @@ def test_one_observation_has_no_interval():
 def test_equal_values_have_an_interval_without_width():
     interval = mean_interval(one_seed(0.5, 0.5, 0.5))
     assert (interval.low, interval.high) == (0.5, 0.5)
-    assert interval.p == pytest.approx(2 / 2001)  # twice the empty tail, plus one
+    assert interval.p == 0.25  # three values that agree
+    assert mean_interval(one_seed(*[0.5] * 20)).p == pytest.approx(2 / 2001)  # twice the empty tail, plus one
 
 
 def test_no_difference_at_all_has_p_one():
@@ -111,6 +112,17 @@ def test_p_falls_below_alpha_where_the_interval_leaves_zero():
     values = np.random.default_rng(5).normal(0.25, 1.0, size=100)
     interval = mean_interval(one_seed(*values))
     assert (interval.low > 0) == (interval.p < 0.05)
+
+
+def test_a_few_values_that_agree_prove_nothing():
+    def p(num_prompts, num_seeds=1):
+        keys = [(s, str(n)) for s in range(num_seeds) for n in range(num_prompts)]
+        return paired_difference(dict.fromkeys(keys, 0.5), dict.fromkeys(keys, 0.0)).p
+
+    assert [p(2), p(4), p(5)] == [0.5, 0.125, 0.0625]
+    assert p(6) < 0.05
+    assert p(1, num_seeds=2) == 0.5
+    assert p(2, num_seeds=9) == 0.5
 
 
 def test_many_prompts_and_seeds_take_well_under_a_second():

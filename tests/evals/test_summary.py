@@ -77,8 +77,8 @@ def test_a_prompt_where_a_metric_does_not_exist_weighs_nothing(tmp_path, seeds):
 
 
 def test_p_values_are_corrected_for_the_number_of_methods(tmp_path):
-    base = write_row(tmp_path, "base", [0.0] * 8, tier=None)
-    rows = [write_row(tmp_path, f"m{i}", [0.1] * 8) for i in range(5)]
+    base = write_row(tmp_path, "base", [0.0] * 20, tier=None)
+    rows = [write_row(tmp_path, f"m{i}", [0.1] * 20) for i in range(5)]
     found, _ = summarize(compare(base, *rows), tmp_path)
     assert of(found, "m0").difference_to_base.p == pytest.approx(5 * 2 / 2001)
 
@@ -97,13 +97,6 @@ def test_one_seed_without_values_per_prompt_keeps_the_interval_of_its_row():
     found, _ = summarize(compare(Row(method="sft", tier=1, metrics={"kl_to_base": metric})), ".")
     summary = of(found, "sft", "kl_to_base")
     assert (summary.mean, summary.low, summary.high, summary.n) == (0.2, 0.1, 0.3, 9)
-
-
-def test_a_win_rate_is_compared_with_one_half():
-    metric = Metric(value=0.6, low=0.55, high=0.65, n=90, unit="share", direction="higher")
-    rows = [Row(method="base"), Row(method="dpo", tier=1, metrics={"win_rate": metric})]
-    found, _ = summarize(compare(*rows), ".")
-    assert of(found, "dpo", "win_rate").difference_to_base.low == pytest.approx(0.05)
 
 
 def test_failed_rows_are_left_out_and_the_rest_stands(tmp_path):
