@@ -13,11 +13,11 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from heedful.batch import Branch, Group
+from heedful.batch import Branch, Group, Pair, keep
 from heedful.errors import ConfigError, DataError
 from heedful.records import Message
 
-GOOD, BAD = "<|good|>", "<|bad|>"
+GOOD, BAD, PAD = "<|good|>", "<|bad|>", "<|pad|>"
 SPELLED, END = "\ufdd0", "\ufdd1"  # noncharacters round a special token's name that stands in somebody's text
 ANCHORS = ("\n", ".")  # texts to continue; the second for a text that merges with the first
 LINE = re.compile(r"(?<=\n)(?=.)", re.DOTALL)  # str.splitlines splits at form feeds and more
@@ -68,6 +68,17 @@ class Text:
         vocabulary = self.tokenizer.get_vocab()
         self.good_id, self.bad_id = vocabulary[GOOD], vocabulary[BAD]
 
+    def require_pad_token(self) -> None:
+        """See that the tokenizer has a token that pads and does nothing else: padding is what a model that reads the
+        last token of a row passes over, so EOS can not be it. `models.fit_vocabulary` makes its embedding."""
+        tokenizer = self.tokenizer
+        taken = {None, self.bos_id, self.eos_id, tokenizer.unk_token_id}
+        if tokenizer.pad_token_id in taken:
+            own = {id: token.content for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+            named = [name for id, name in own.items() if id not in taken and "pad" in name.lower()]
+            tokenizer.add_special_tokens({"pad_token": (*named, PAD)[0]})
+        self.pad_id = tokenizer.pad_token_id
+
     def encode(self, text: str, *, continues: bool = False) -> list[int]:
         """Ids of plain text; nothing is added and nothing in it is special.
 
@@ -112,10 +123,13 @@ class Text:
         ids = [id for n, piece in enumerate(pieces) for id in self.encode(piece, continues=continues or n > 0)]
         return [*ids, *([self.eos_id] if finished else [])]
 
-    def fit(self, id: str, prompt: Sequence[int], branches: Iterable[Branch]) -> Group | None:
+    def fit(
+        self, id: str, prompt: Sequence[int], branches: Iterable[Branch], pairs: Iterable[Pair] = ()
+    ) -> Group | None:
         """A group within `max_length`, or None, counted in `drops`, where no token of a response is left.
 
-        A long response is cut at its end, never the prompt. A branch whose cut part trains nothing is dropped.
+        A long response is cut at its end, never the prompt. A branch whose cut part trains nothing is dropped, and with
+        it the pairs it is in; one without streams is read as a whole.
         """
         room, branches = self.max_length - len(prompt), list(branches)
         whole = len(prompt) + max((len(branch.tokens) for branch in branches), default=0)
@@ -124,25 +138,35 @@ class Text:
             self.drops.count("prompt leaves no room for a response")
             return None
         kept = []
-        for branch in branches:
+        for index, branch in enumerate(branches):
             if len(branch.tokens) > room:
                 self.drops.count("response cut to the context (kept)")
-                branch = _cut(branch, room)
-            if any(value for stream in branch.streams.values() for value in stream):
-                kept.append(branch)
+                branches[index] = branch = _cut(branch, room)
+            if any(value for stream in branch.streams.values() for value in stream) or not branch.streams:
+                kept.append(index)
             else:
                 self.drops.count("response without a trained token")
-        return Group(id, tuple(prompt), tuple(kept)) if kept else None
+        return keep(Group(id, tuple(prompt), tuple(branches), tuple(pairs)), kept) if kept else None
 
-    def chunks(self, id: str, branch: Branch) -> Iterable[Group]:
-        """A document as rows of at most `max_length` tokens, each with its own root; no token is lost."""
-        step = self.max_length - 1
-        for start in range(0, len(branch.tokens), step):
-            part = slice(start, start + step)
-            streams = {name: values[part] for name, values in branch.streams.items()}
-            piece = Branch(branch.tokens[part], streams, branch.fields)
+    def chunks(self, id: str, branch: Branch, *, inside: Sequence[int | None] = ()) -> Iterable[Group]:
+        """A document as rows of at most `max_length` tokens, each with its own root; no token is lost.
+
+        Args:
+            inside: for each token the control token of the segment that it continues, which a row that begins there
+                begins with; None where a segment begins.
+        """
+        start = 0
+        while start < len(branch.tokens):
+            again = [id for id in inside[start : start + 1] if id is not None and self.max_length > 2]
+            stop = start + self.max_length - 1 - len(again)
+            tokens = [*again, *branch.tokens[start:stop]]
+            streams = {
+                name: [values[start] for _ in again] + [*values[start:stop]] for name, values in branch.streams.items()
+            }
             if any(value for stream in streams.values() for value in stream):
+                piece = Branch(tokens, streams, branch.fields)
                 yield Group(f"{id}:{start}" if start else id, (self.bos_id,), (piece,))
+            start = stop
 
     def _render(self, messages: Sequence[Message]) -> list[int]:
         if self.tokenizer.chat_template is None:

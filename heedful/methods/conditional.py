@@ -5,12 +5,13 @@ source      fixed scored corpus
 targets     a good or bad control token before each segment; the token is trained too
 objective   nll, mean over tokens
 Deviations: 1% of the tokens are dropped everywhere (the released PEP8 recipe drops 10%); a threshold of None is the
-median score, the paper names one per task. At inference the good token stands first, before each line if `lines`, and
-both are banned from being drawn.
+median score, the paper names one per task; a row that begins within a segment begins with its token, unless `lines`.
+At inference the good token stands first, before each line if `lines`, and both are banned from being drawn.
 Run: heedful train conditional --feedback pep8 --out runs/conditional
 """
 
 from functools import partial
+from typing import Any
 
 from pydantic import Field
 
@@ -22,6 +23,7 @@ from heedful.targets.relabel import control_tokens
 from heedful.targets.segments import threshold_or_median
 
 NEEDS: dict[str, str] = {}
+TRAINING: dict[str, Any] = {}
 FEEDBACK = frozenset({"segments", "scores", "labels", "pairs", "rankings"})
 
 

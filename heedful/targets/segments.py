@@ -63,13 +63,33 @@ def all_segments(feedback: Sequence[Feedback]) -> list[Segment]:
 
 
 def threshold_or_median(threshold: float | None, feedback: Sequence[Feedback]) -> float:
-    """The threshold given, 0 included; the median segment score where none is."""
+    """The threshold given, 0 included; the median segment score where none is.
+
+    Raises:
+        DataError: no score, or all are equal, so that none is good or bad.
+    """
     if threshold is not None:
         return threshold
     scores = [segment.score for segment in all_segments(feedback)]
     if not scores:
         raise DataError("no response has a score to take the median of", hint="see `heedful data inspect`")
-    return float(np.median(scores))
+    return above_the_lowest(float(np.median(scores)), scores)
+
+
+def above_the_lowest(bound: float, scores: Sequence[float]) -> float:
+    """The bound, or the lowest score but one where the bound is the lowest: where more than half are labelled bad, the
+    median is that of a bad one, and all would be good.
+
+    Raises:
+        DataError: all scores are equal.
+    """
+    if bound > min(scores):
+        return bound
+    if min(scores) == max(scores):
+        raise DataError(
+            f"all {len(scores)} scores are {bound:g}, so that none is good or bad", hint="give method.threshold"
+        )
+    return min(score for score in scores if score > min(scores))
 
 
 def compile_rows(
@@ -96,10 +116,11 @@ def compile_rows(
     for record in feedback:
         branches = {n: _branch(record, n, text, mark, eos, line_prefix) for n in _judged(record, text)}
         if record.prompt == "":
-            groups += [chunk for n, branch in branches.items() for chunk in text.chunks(_name(record, n), branch)]
+            for n, (branch, inside) in branches.items():
+                groups += text.chunks(_name(record, n), branch, inside=() if line_prefix is not None else inside)
         else:
             prompt = text.encode_prompt(record.prompt, line_prefix=line_prefix)
-            group = text.fit(record.id, prompt, branches.values())
+            group = text.fit(record.id, prompt, [branch for branch, _ in branches.values()])
             groups += [group] if group else []
     require_groups(groups, text)
     return groups
@@ -118,13 +139,16 @@ def _name(record: Feedback, index: int) -> str:
 
 def _branch(
     record: Feedback, index: int, text: Text, mark: Mark, eos: Mapping[str, float], line_prefix: int | None
-) -> Branch:
+) -> tuple[Branch, list[int | None]]:
+    """A response as a branch; and for each token the control token of the segment that it continues."""
     tokens: list[int] = []
+    inside: list[int | None] = []
     streams: dict[str, list[float]] = {name: [] for name in eos}
     for segment in segments_of(record, index):
         marked = mark(record, index, segment)
         ids = [*marked.prefix, *text.encode(segment.text, continues=record.prompt != "" or bool(tokens))]
         tokens += ids
+        inside += [None, *[next(iter(marked.prefix), None)] * (len(ids) - 1)][: len(ids)]
         for name in streams:
             streams[name] += [marked.streams[name]] * len(ids)
     response = record.responses[index]
@@ -132,6 +156,7 @@ def _branch(
         prefix = [line_prefix] if line_prefix is not None and response.text.endswith("\n") else []
         end = [*prefix, text.eos_id]
         tokens += end
+        inside += [None] * len(end)
         for name in streams:
             streams[name] += [eos[name]] * len(end)
-    return Branch(tokens, streams)
+    return Branch(tokens, streams), inside

@@ -84,6 +84,13 @@ def test_a_threshold_of_zero_is_a_threshold_and_none_is_the_median():
         threshold_or_median(None, [record(Response("x"))])
 
 
+def test_where_most_are_labelled_bad_the_median_is_not_good():
+    labels = ["bad"] * 7 + ["good"] * 3
+    assert threshold_or_median(None, [record(Response("x", label=label)) for label in labels]) == 1.0
+    with pytest.raises(DataError, match=r"all 2 scores are 0, so that none is good or bad \(give method.threshold\)"):
+        threshold_or_median(None, [record(Response("x", label="bad"))] * 2)
+
+
 def test_segments_join_to_their_document():
     feedback = [scored(("one.  ", 0), ("Two\n", -1), (" three", 0))]
     assert "".join(segment.text for segment in all_segments(feedback)) == feedback[0].responses[0].text
@@ -186,6 +193,32 @@ def test_a_long_document_becomes_rows_that_lose_no_token():
         token  BOS  g  EOS
         mask   .    1  1
         score  .    2  0
+        """,
+    )
+
+
+def test_a_row_that_begins_within_a_segment_begins_with_its_prefix():
+    text = make_text(max_length=4, control=True)
+
+    def mark(record, index, segment):
+        return Marked([text.good_id if segment.score > 0 else text.bad_id], {"mask": 1.0})
+
+    groups = compile_rows([scored(("abcde", 1), ("f", 0))], text, mark, eos={"mask": 1.0})
+    check_rows(
+        groups,
+        text,
+        """
+        token  BOS  +  a  b
+        mask   .    1  1  1
+
+        token  BOS  +  c  d
+        mask   .    1  1  1
+
+        token  BOS  +  e  -
+        mask   .    1  1  1
+
+        token  BOS  -  f  EOS
+        mask   .    1  1  1
         """,
     )
 
