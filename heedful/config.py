@@ -77,7 +77,7 @@ class Training(Strict):
     batch_size: int = Field(64, gt=0)  # groups (prompts, or chunks of a document) per step; Korbak et al. 2023
     micro_tokens: int = Field(8192, gt=0)  # padded tokens per forward; changes memory, no number
     max_length: int | None = Field(None, gt=1)  # tokens of a row; None: the model's context
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"  # of the forward; weights stay fp32
     gradient_checkpointing: bool = False
     validation: float = Field(0.02, ge=0, lt=1)  # share of prompts held out, at most `max_validation`

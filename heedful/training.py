@@ -18,21 +18,23 @@ from pydantic import Field
 from heedful import checkpoint, memory
 from heedful.batch import Group
 from heedful.checkpoint import load_info
-from heedful.config import Strict, Training, parse
+from heedful.config import Strict, Training, merge, parse
 from heedful.data import FeedbackFile
 from heedful.data.kinds import count_kinds, missing, usable
 from heedful.data.split import opening
 from heedful.disk import to_json
-from heedful.errors import DataError, HeedfulError, RunError
+from heedful.errors import DataError, RunError
 from heedful.loop import Evaluate, State
 from heedful.loop import train as run_loop
 from heedful.method import Inputs, Method
-from heedful.methods import METHODS, load_method
+from heedful.methods import BESIDE, METHODS, load_method
 from heedful.mirrors import start as start_mirrors
 from heedful.models import Policy, fit_vocabulary, load, load_tokenizer
 from heedful.probes import Probes
 from heedful.records import Feedback
 from heedful.records import to_json as as_json
+from heedful.reward import centre
+from heedful.reward_export import classifier_of, export_reward_model
 from heedful.runs import Run
 from heedful.schedule import stable_seed
 from heedful.text import Text
@@ -76,7 +78,10 @@ def prepare(
         learnable(name, feedback), resolved.validation, resolved.max_validation, seed=resolved.seed
     )
     method = module.build(config, Inputs(feedback=trained, text=text, seed=resolved.seed))
-    policy = load(model, heads=method.heads, dtype=torch.float64 if resolved.dtype == "float64" else torch.float32)
+    dtype = torch.float64 if resolved.dtype == "float64" else torch.float32
+    policy = load(model, heads=method.heads, dtype=dtype, seed=resolved.seed)
+    if is_reward(method):
+        classifier_of(policy.lm)  # refused now, not when it is exported
     context = context_length(policy, resolved.max_length)
     text.max_length = min(resolved.max_length or context, context)
     untrained = _untrained_controls(model, method)
@@ -93,13 +98,14 @@ def _untrained_controls(model: str | Path, method: Method) -> Sequence[int]:
 
 
 def read_settings(name: str, settings: Mapping[str, Any]) -> tuple[Settings, Strict]:
-    """The settings of a run, and those of its method, with their defaults.
+    """The settings of a run, and those of its method, with the method's defaults.
 
     Raises:
         ConfigError: unknown method or setting, or a value that is not allowed.
     """
-    resolved = parse(Settings, settings, where=name)
-    own = parse(load_method(name).Config, resolved.method, where=f"{name}: method")
+    method = load_method(name)
+    resolved = parse(Settings, merge(method.TRAINING, settings), where=name)
+    own = parse(method.Config, resolved.method, where=f"{name}: method")
     return resolved.model_copy(update={"method": own.model_dump(mode="json")}), own
 
 
@@ -116,7 +122,7 @@ def learnable(name: str, feedback: Sequence[Feedback]) -> list[Feedback]:
         hint = f"this feedback can feed {', '.join(able)}" if able else "see `heedful data inspect`"
         where = str(feedback.path) if isinstance(feedback, FeedbackFile) else ""
         raise DataError(f"{name} cannot learn from this feedback: {lack}", where=where, hint=hint)
-    return usable(feedback, needs)
+    return usable(feedback, needs | BESIDE.get(name, frozenset()))
 
 
 def train(
@@ -132,6 +138,7 @@ def train(
     progress: Callable[[Mapping[str, Any]], None] | None = None,
     mirrors: Sequence[str] = (),
     export_dtype: str = "float32",
+    cache: Path | None = None,
 ) -> Run:
     """Train a method and export the model to `out`/model.
 
@@ -145,6 +152,7 @@ def train(
         resume: continue the run in `out`; a finished one is returned as it is.
         evaluate, progress: see `heedful.loop.train`.
         mirrors: where metrics are shown as well: "tensorboard", "wandb".
+        cache: a folder for what trainings from one model share: its log-probabilities.
     """
     resolved, _ = read_settings(name, settings or {})
     subject = {"method_name": name, "model": str(model), "feedback": fingerprint(feedback)}
@@ -174,9 +182,10 @@ def train(
             validation=validation,
             evaluate=_both(_probes(run, prepared), evaluate) if is_main else evaluate,
             progress=progress,
+            cache=cache,
         )
         if is_main:
-            _finish(run, prepared, state, export_dtype)
+            _finish(run, prepared, state, export_dtype, feedback)
         PartialState().wait_for_everyone()  # who returns finds the model
     return run
 
@@ -191,10 +200,10 @@ def fingerprint(feedback: Sequence[Feedback]) -> str:
 
 @contextmanager
 def _unless_refused(run: Run, is_new: bool) -> Iterator[None]:
-    """Leave no folder behind where the model or the feedback turns out not to do: nothing was trained."""
+    """Leave no folder behind where nothing was trained: the model or the feedback turned out not to do."""
     try:
         yield
-    except HeedfulError:
+    except Exception:
         if is_new and not checkpoint.steps(run.path) and not run.metrics():
             shutil.rmtree(run.path, ignore_errors=True)  # the lock is held, and some systems keep such files
         raise
@@ -208,7 +217,8 @@ def _first_step(run: Run) -> int:
 def _probes(run: Run, prepared: Prepared) -> Evaluate:
     """Samples of held-out prompts, or of the first ones where none is held out."""
     records = prepared.held_out or prepared.feedback
-    return Probes(run, prepared.text, records, prepared.method.inference, number=prepared.settings.probes)
+    number = 0 if is_reward(prepared.method) else prepared.settings.probes
+    return Probes(run, prepared.text, records, prepared.method.inference, number=number)
 
 
 def _both(first: Evaluate, second: Evaluate | None) -> Evaluate:
@@ -225,9 +235,10 @@ def _validation(prepared: Prepared) -> Sequence[Group]:
         return ()
 
 
-def _finish(run: Run, prepared: Prepared, state: State, export_dtype: str) -> None:
+def _finish(run: Run, prepared: Prepared, state: State, export_dtype: str, feedback: Sequence[Feedback]) -> None:
     info = {"method": prepared.name, **prepared.method.inference, "dtype": export_dtype}
-    checkpoint.export(prepared.policy.lm, prepared.text.tokenizer, run.model_path, info)
+    export = _export_reward if is_reward(prepared.method) else _export_text
+    state.frozen_tokens += export(run, prepared, info, feedback)
     run.finish(
         ledger=ledger(prepared.policy, state),
         metrics=state.best_metrics or state.metrics,
@@ -236,12 +247,31 @@ def _finish(run: Run, prepared: Prepared, state: State, export_dtype: str) -> No
     )
 
 
+def _export_text(run: Run, prepared: Prepared, info: Mapping[str, Any], feedback: Sequence[Feedback]) -> int:
+    checkpoint.export(prepared.policy.lm, prepared.text.tokenizer, run.model_path, info)
+    return 0
+
+
+def _export_reward(run: Run, prepared: Prepared, info: Mapping[str, Any], feedback: Sequence[Feedback]) -> int:
+    """Also the mean reward over demonstrations, of which the feedback may hold more than what was compared."""
+    found = centre(prepared.policy, prepared.text, feedback, prepared.feedback)
+    known = {**info, "max_length": prepared.text.max_length}
+    export_reward_model(prepared.policy, prepared.text.tokenizer, run.model_path, known, found)
+    return found.num_tokens
+
+
+def is_reward(method: Method) -> bool:
+    """Whether what is trained is a reward, so that the model scores text and writes none."""
+    return "reward" in method.heads
+
+
 def ledger(policy: Policy, state: State) -> dict[str, float]:
-    """What a training cost. FLOPs are 6 per parameter and token, attention scores left out."""
+    """What a training cost. FLOPs are 6 per parameter and token, 2 where only forward; attention scores left out."""
     parameters = sum(p.numel() for p in policy.parameters())
     return {
         "train_tokens": state.tokens,
-        "flops": 6.0 * parameters * state.tokens,
+        "frozen_tokens": state.frozen_tokens,
+        "flops": parameters * (6.0 * state.tokens + 2.0 * state.frozen_tokens),
         "seconds": state.seconds,
         "peak_memory": memory.peak(),
     }
@@ -254,7 +284,7 @@ def hold_out(
     alike."""
     keys = [opening(record) if record.prompt != "" else record.id for record in feedback]
     prompts = sorted(set(keys), key=lambda prompt: stable_seed(seed, prompt))
-    size = min(at_most, math.ceil(share * len(prompts))) if len(prompts) > 1 else 0
+    size = min(at_most, math.ceil(share * len(prompts)), len(prompts) - 1) if prompts else 0
     held = set(prompts[:size])
     return (
         [record for record, key in zip(feedback, keys) if key not in held],

@@ -89,7 +89,13 @@ def read_seeds(text: str) -> list[int]:
         numbers = [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
         numbers = []
-    wrong = not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers) or (numbers == [0] and "," not in text)
+    wrong = (
+        not numbers
+        or min(numbers) < 0
+        or max(numbers) >= 2**63
+        or len(set(numbers)) < len(numbers)
+        or (numbers == [0] and "," not in text)
+    )
     if wrong:
         raise ConfigError(f"cannot read {text!r}", where="--seeds", allowed="how many (3), or which (0,5,7)")
     return numbers if "," in text else list(range(numbers[0]))

@@ -1,6 +1,7 @@
 """The embedded task: write clean Python, learned from every kind of feedback, judged by pycodestyle."""
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -24,7 +25,7 @@ from heedful.text import Text
 
 RESPONSE_TOKENS = 128
 BEST_OF = 16
-KL_PROMPTS = 64  # of the prompts, evenly spread: two more forwards of each are dear
+KL_PROMPTS = 64  # of the prompts, at most, evenly spread: two more forwards of each are dear
 SAMPLING: Mapping[str, Any] = {"temperature": 0.7, "top_p": 0.9}  # Korbak et al. 2023, released code
 RECIPES = Path(__file__).parents[2] / "recipes" / "pep8"
 LINE_SCORED = ("mle", "filtering", "conditional", "unlikelihood", "rwr", "awr")
@@ -201,8 +202,8 @@ class PEP8:
             found.per_prompt[document["id"]] = values | {"group": document["id"].partition(":")[2].rpartition(":")[0]}
         if subject.num_samples > 1:  # the model's distribution is not what its best answers are drawn from
             return
-        asked = self.prompts[:: max(1, len(self.prompts) // KL_PROMPTS)]
-        chosen = samples[:: max(1, len(self.prompts) // KL_PROMPTS)]
+        step = math.ceil(len(self.prompts) / KL_PROMPTS)
+        asked, chosen = self.prompts[::step], samples[::step]
         mine = [self._encode(row["prompt"], subject) for row in asked]
         theirs = [self.text.encode_prompt(row["prompt"]) for row in asked]
         sides = (policy, mine), (self.base_policy, theirs)
