@@ -18,7 +18,7 @@ from heedful.data.kinds import count_kinds, missing
 from heedful.disk import read_lines, write_lines
 from heedful.errors import ConfigError, DataError, Stopped
 from heedful.evals.summary import compare_pairs, measure, summarize
-from heedful.methods import METHODS, load_method
+from heedful.methods import JUDGING, METHODS, load_method
 from heedful.records import Feedback
 from heedful.results import Ledger, Metric, Results, Row, write
 from heedful.runs import Run
@@ -66,6 +66,10 @@ def compare(
     for name in methods or ():
         if name not in METHODS:
             raise unknown(name, "method", list(METHODS), where="--methods")
+        if name in JUDGING:
+            raise ConfigError(
+                f"{name} writes no text to compare", where="--methods", hint="train it, then --judge its run"
+            )
     if methods is not None and not 0 < len(methods) == len(set(methods)):
         raise ConfigError(f"found {', '.join(methods) or 'none'}", where="--methods", allowed="each method once")
     task = load_task(str(task)) if isinstance(task, (str, Path)) else task

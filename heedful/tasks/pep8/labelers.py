@@ -102,6 +102,7 @@ def judge(
             label="good" if value + labeler.leniency >= GOOD else "bad",
             critique=critique(prompt, text),
             refinement=refine(prompt, text) if refinements else None,
+            truncated=True,  # responses are cut, never finished: no method may learn that they end
         )
         for text, rank, value in zip(responses, ranks(values), values)
     ]
@@ -121,6 +122,7 @@ def oracle(prompt: str, responses: Sequence[str], *, id: str) -> Feedback:
             score=gold.value,
             label="good" if gold.value >= GOOD else "bad",
             scores=(gold, PEP8Chars().score(item)),
+            truncated=True,
         )
         for item, gold, rank in zip(items, golds, ranks(values))
     ]

@@ -22,9 +22,8 @@ import yaml
 from heedful.checkpoint import load_info
 from heedful.config import merge, read_yaml
 from heedful.disk import atomic_write_text, read_lines, write_lines
-from heedful.methods import METHODS
 from heedful.tasks import Evaluation, Subject
-from heedful.tasks.pep8.task import PEP8, RECIPES
+from heedful.tasks.pep8.task import COMPARED, PEP8, RECIPES
 from heedful.training import train
 
 TRIALS = 4
@@ -111,7 +110,7 @@ def main() -> None:
     """The command line of this module."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--methods", nargs="+", choices=COMPARED, default=COMPARED)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows = sweep(arguments.out, arguments.methods, task=PEP8(split="selection"))

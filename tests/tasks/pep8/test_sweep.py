@@ -4,7 +4,6 @@ import yaml
 
 from heedful.config import merge
 from heedful.disk import read_lines
-from heedful.methods import METHODS
 from heedful.tasks.pep8 import sweep
 from heedful.tasks.pep8.task import PEP8
 from heedful.training import read_settings
@@ -12,7 +11,7 @@ from heedful.training import read_settings
 
 def test_every_method_has_as_many_trials_and_all_are_valid_settings():
     task = PEP8(split="selection", num_prompts=1)
-    for method in METHODS:
+    for method in task.methods:
         found = sweep.trials(method)
         assert len(found) == sweep.TRIALS and found[0] == {} and found == sweep.trials(method)
         for settings in found:
@@ -42,6 +41,6 @@ def test_chosen_settings_are_laid_over_the_recipe(tmp_path, monkeypatch):
 def test_the_recipes_that_ship_are_those_the_sweep_chose():
     rows = read_lines(sweep.SWEEP)
     task = PEP8(split="selection", num_prompts=1)
-    for method in METHODS:
+    for method in task.methods:
         settings = sweep.best([row for row in rows if row["method"] == method])["settings"]
         assert merge(task.settings(method), settings) == task.settings(method)
