@@ -318,12 +318,6 @@ def vocabulary_size(lm: PreTrainedModel) -> int:
     return lm.config.get_text_config().vocab_size
 
 
-def context_length(lm: PreTrainedModel) -> float:
-    """Most tokens the model can read; infinite where it has no such limit."""
-    config = lm.config.get_text_config()
-    return config.max_position_embeddings if hasattr(config, "max_position_embeddings") else math.inf
-
-
 @contextlib.contextmanager
 def _eval_mode(lm: nn.Module) -> Iterator[None]:
     training = [module for module in lm.modules() if module.training]

@@ -362,6 +362,13 @@ def _name(policy: Policy) -> str:
     return type(policy.lm).__name__
 
 
+def context_length(lm: PreTrainedModel) -> int | None:
+    """Most tokens the model has positions for; None where it does not say."""
+    config = lm.config.get_text_config()
+    found = (getattr(config, name, None) for name in ("max_position_embeddings", "n_positions", "seq_length"))
+    return next(filter(None, found), None)
+
+
 def embedding(lm: PreTrainedModel) -> Tensor:
     """[V, H] the input embedding."""
     weight: Any = lm.get_input_embeddings().weight

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from heedful.decoding import Decoder, context_length, decoders, fill_holes, vocabulary_size
+from heedful.decoding import Decoder, decoders, fill_holes, vocabulary_size
 from heedful.errors import ConfigError, DataError, RunError
+from heedful.models import context_length
 
 if TYPE_CHECKING:
     from heedful.text import Text
@@ -112,7 +113,7 @@ def generate(
     if k < 1 or batch_size < 1:
         raise ConfigError(f"k is {k}, batch_size {batch_size}", where="generate", allowed="at least 1")
     keys = range(len(prompts)) if keys is None else keys
-    rules = _Rules(text, settings, context_length(lm), vocabulary_size(lm))
+    rules = _Rules(text, settings, context_length(lm) or math.inf, vocabulary_size(lm))
     rows = [
         _Row(tuple(prompt), key, np.random.default_rng([n % 2**64 for n in (seed, key, j)]))
         for prompt, key in zip(prompts, keys, strict=True)

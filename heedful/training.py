@@ -29,7 +29,7 @@ from heedful.loop import train as run_loop
 from heedful.method import Inputs, Method
 from heedful.methods import BESIDE, METHODS, load_method
 from heedful.mirrors import start as start_mirrors
-from heedful.models import Policy, fit_vocabulary, load, load_tokenizer
+from heedful.models import Policy, context_length, fit_vocabulary, load, load_tokenizer
 from heedful.probes import Probes
 from heedful.records import Feedback
 from heedful.records import to_json as as_json
@@ -82,7 +82,7 @@ def prepare(
     policy = load(model, heads=method.heads, dtype=dtype, seed=resolved.seed)
     if is_reward(method):
         classifier_of(policy.lm)  # refused now, not when it is exported
-    context = context_length(policy, resolved.max_length)
+    context = require_context(policy, resolved.max_length)
     text.max_length = min(resolved.max_length or context, context)
     untrained = _untrained_controls(model, method)
     fit_vocabulary(policy.lm, len(tokenizer), known=known, untrained=untrained, seed=resolved.seed)
@@ -292,19 +292,16 @@ def hold_out(
     )
 
 
-def context_length(policy: Policy, otherwise: int | None = None) -> int:
-    """Longest sequence the model has positions for; `otherwise` where it does not say.
+def require_context(policy: Policy, otherwise: int | None = None) -> int:
+    """The longest sequence the model has positions for; `otherwise` where it does not say.
 
     Raises:
         RunError: neither says.
     """
-    config = policy.lm.config.get_text_config()
-    for name in ("max_position_embeddings", "n_positions", "seq_length"):
-        if getattr(config, name, None):
-            return getattr(config, name)
-    if otherwise is None:
+    found = context_length(policy.lm) or otherwise
+    if found is None:
         raise RunError("the model does not say how long its context is", hint="set max_length")
-    return otherwise
+    return found
 
 
 def dry_run(prepared: Prepared) -> dict[str, Any]:

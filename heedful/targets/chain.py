@@ -140,7 +140,8 @@ def _items(record: Feedback, text: Text) -> tuple[list[Item], list[tuple[int, in
     for index, response in enumerate(record.responses):
         if response.refinement:
             pairs.append((len(items), index))
-            items.append((text.encode_response(response.refinement, continues=continues), None))
+            ends = not response.truncated  # what mends a cut response is cut too
+            items.append((text.encode_response(response.refinement, finished=ends, continues=continues), None))
     return items, pairs
 
 

@@ -31,7 +31,7 @@ from heedful.targets.relabel import imitated_response
 from heedful.tasks import Evaluation, MetricKind, Reference, Subject
 from heedful.tasks.pep8.assets import ASSETS
 from heedful.text import Text, with_line_prefix
-from heedful.training import context_length
+from heedful.training import require_context
 
 SHARES = {"train": 0.8, "selection": 0.05, "test": 0.15}
 MAX_PROMPTS = 200  # of the evaluation
@@ -134,7 +134,7 @@ class OwnFile:
         Raises:
             DataError: nothing held out fits the model's context.
         """
-        self._fitting(Text(load_tokenizer(self.base), max_length=context_length(load(self.base))))
+        self._fitting(Text(load_tokenizer(self.base), max_length=require_context(load(self.base))))
 
     def feedback(self, method: str) -> Sequence[Feedback]:
         """The training part; each method takes the records that can feed it."""
@@ -179,7 +179,7 @@ class OwnFile:
         Of both the same for every method: those that fit the context with any method's control tokens.
         """
         policy = load(subject.model, device=best_device())
-        text = Text(load_tokenizer(subject.model), max_length=context_length(policy))
+        text = Text(load_tokenizer(subject.model), max_length=require_context(policy))
         say = progress or (lambda message: None)
         found = Evaluation()
         readable, asked = self._fitting(text)
