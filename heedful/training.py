@@ -82,11 +82,19 @@ def prepare(
     policy = load(model, heads=method.heads, dtype=dtype, seed=resolved.seed)
     if is_reward(method):
         classifier_of(policy.lm)  # refused now, not when it is exported
+        _freeze_lm_head(policy)
     context = require_context(policy, resolved.max_length)
     text.max_length = min(resolved.max_length or context, context)
     untrained = _untrained_controls(model, method)
     fit_vocabulary(policy.lm, len(tokenizer), known=known, untrained=untrained, seed=resolved.seed)
     return Prepared(name, resolved, method, policy, text, trained, held_out)
+
+
+def _freeze_lm_head(policy: Policy) -> None:
+    """No token of a reward model goes through it; several processes would wait for a gradient of its own weights."""
+    shared = policy.lm.get_input_embeddings().weight
+    for weight in policy.lm.get_output_embeddings().parameters():
+        weight.requires_grad_(weight is shared)
 
 
 def _untrained_controls(model: str | Path, method: Method) -> Sequence[int]:
