@@ -20,7 +20,7 @@ from heedful.batch import Branch, Group, collate, micro_batches, tree_is_cheaper
 from heedful.errors import DataError, RunError
 from heedful.export import load_info
 from heedful.method import Head
-from heedful.models import PROBE_TOLERANCE, Policy, load_tokenizer, read_weights
+from heedful.models import PROBE_TOLERANCE, Policy, context_length, load_tokenizer, read_weights
 from heedful.records import Feedback, Message
 from heedful.text import Text
 
@@ -165,9 +165,11 @@ def load_reward_model(path: str | Path, *, device: torch.device | str = "cpu") -
     policy = Policy(lm, {"reward": Head(bias=False)})
     policy.heads["reward"].linear.weight = head.weight
     policy.to(device).eval()
-    config = lm.config.get_text_config()
     _probe(policy, str(path))
-    context = load_info(path).get("max_length") or config.max_position_embeddings
+    info = load_info(path)
+    context = info["max_length"] if info else context_length(lm)
+    if context is None:
+        raise RunError("the reward model does not say how long its context is", where=str(path))
     text = Text(load_tokenizer(path), max_length=context)
     return RewardModel(policy, text, getattr(lm.config, OFFSET, 0.0))
 
