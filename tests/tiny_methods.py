@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from heedful.batch import Group, TreeBatch, collate
 from heedful.config import Training, parse
-from heedful.data.kinds import count_kinds, missing
 from heedful.learner import Learner
 from heedful.method import Inputs, Method, Outputs
 from heedful.methods import METHODS, load_method
@@ -50,10 +49,9 @@ def compared_feedback(size: int = 8) -> list[Feedback]:
 
 
 def feedback_for(variant: str, size: int = 8) -> list[Feedback]:
-    """Scored text for the methods that it can feed, ranked responses for the others."""
-    mixed = mixed_feedback(size)
-    lacks = missing(load_method(VARIANTS[variant][0]).FEEDBACK, count_kinds(mixed))
-    return compared_feedback(size) if lacks else mixed
+    """Ranked responses for the methods that learn from pairs and not from segments, scored text for the others."""
+    kinds = load_method(VARIANTS[variant][0]).FEEDBACK
+    return compared_feedback(size) if "pairs" in kinds and "segments" not in kinds else mixed_feedback(size)
 
 
 @dataclass(frozen=True)

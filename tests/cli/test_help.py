@@ -29,7 +29,8 @@ def test_every_verb_explains_itself(heedful, verb):
 
 @pytest.mark.parametrize("verb", ["compare", "score", "sample", "eval"])
 def test_whoever_takes_a_scorer_says_what_a_function_takes(heedful, verb):
-    assert "a scorer, or module:function of (prompt, response)." in " ".join(heedful(verb, "--help").out.split())
+    shown = " ".join(heedful(verb, "--help").out.split())
+    assert "a scorer, a reward model's run, or module:function of (prompt, response)." in shown
 
 
 def test_no_argument_at_all_shows_the_help(heedful):
