@@ -194,7 +194,7 @@ def kto(
 
     Args:
         response_logp, ref_response_logp: [N] natural log, summed over each response; the reference has no gradient.
-        desirable: [N], 1.0 good, 0.0 bad, -1.0 not an example: there for z0 alone, it adds nothing.
+        desirable: [N], 1.0 good, -1.0 bad, 0.0 not an example: it adds nothing, as padding must not.
         kl: scalar z0 in nats before it is clamped at 0: the mean of `mismatched_log_ratio`. No gradient passes.
         beta: per nat; 0.1 in TRL.
         desirable_weight, undesirable_weight: lambda_D and lambda_U; 1 and 1 for as many good as bad examples.
@@ -204,7 +204,7 @@ def kto(
     check_responses(response_logp, ref_response_logp, desirable)
     assert kl.ndim == 0, f"expected a scalar kl, got {tuple(kl.shape)}"
     logit = beta * (response_logp - ref_response_logp - kl.detach().clamp_min(0))
-    good, bad = (desirable > 0).to(logit), (desirable == 0).to(logit)
+    good, bad = (desirable > 0).to(logit), (desirable < 0).to(logit)
     return (desirable_weight * good * (-logit).sigmoid() + undesirable_weight * bad * logit.sigmoid()).sum()
 
 

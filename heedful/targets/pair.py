@@ -96,7 +96,7 @@ def without_streams(groups: Sequence[Group]) -> list[Group]:
 def labelled_responses(feedback: Sequence[Feedback], *, text: Text, seed: int) -> list[Group]:
     """One group a record: its good and bad responses, and one that was written for another prompt.
 
-    Fields of each response: `desirable` 1, 0, or -1 for the one of another prompt; `example` and `mismatched` count the
+    Fields of each response: `desirable` 1, -1, or 0 for the one of another prompt; `example` and `mismatched` count the
     former and the latter. A response is good or bad by its label; where a record has none, by its strict
     pairs, of which it must have won all or lost all.
 
@@ -110,7 +110,7 @@ def labelled_responses(feedback: Sequence[Feedback], *, text: Text, seed: int) -
     for n, (record, labels) in enumerate(judged):
         other, theirs = judged[follows[n]]
         branches = [_example(record, index, text, desirable) for index, desirable in labels.items()]
-        branches.append(_example(other, next(iter(theirs)), text, -1.0))
+        branches.append(_example(other, next(iter(theirs)), text, 0.0))
         if group := text.fit(record.id, text.encode_prompt(record.prompt), branches):
             groups.append(group)
     require_groups(groups, text)
@@ -118,18 +118,18 @@ def labelled_responses(feedback: Sequence[Feedback], *, text: Text, seed: int) -
 
 
 def _labels(record: Feedback, text: Text) -> dict[int, float]:
-    """Index of each response that is good (1) or bad (0)."""
+    """Index of each response that is good (1) or bad (-1)."""
     if any(response.label for response in record.responses):
-        return {n: float(r.label == "good") for n, r in enumerate(record.responses) if r.label}
+        return {n: 1.0 if r.label == "good" else -1.0 for n, r in enumerate(record.responses) if r.label}
     pairs = strict_pairs(record)
     won, lost = {better for better, _ in pairs}, {worse for _, worse in pairs}
     for _ in won & lost:
         text.drops.count("response that both won and lost")
-    return {n: float(n in won) for n in sorted(won ^ lost)}
+    return {n: 1.0 if n in won else -1.0 for n in sorted(won ^ lost)}
 
 
 def _example(record: Feedback, index: int, text: Text, desirable: float) -> Branch:
     tokens = response_tokens(record, index, text)
-    is_example = float(desirable >= 0)
+    is_example = abs(desirable)
     fields = {"desirable": desirable, "example": is_example, "mismatched": 1.0 - is_example}
     return Branch(tokens, {"mask": [1.0] * len(tokens)}, fields)

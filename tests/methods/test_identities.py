@@ -5,11 +5,24 @@ import math
 import pytest
 import torch
 from models import tiny
-from tiny_methods import VARIANTS, build, build_variant, feedback_for, fresh, logp_gradient, loss, mixed_feedback, steps
+from tiny_methods import (
+    VARIANTS,
+    build,
+    build_variant,
+    feedback_for,
+    fresh,
+    logp_gradient,
+    loss,
+    mixed_feedback,
+    rows,
+    steps,
+)
 from tiny_text import make_text, scored
 
 from heedful.batch import collate
+from heedful.config import Training
 from heedful.errors import DataError
+from heedful.learner import Learner, _silent
 from heedful.masking import FIELDS
 from heedful.method import Head, Inputs
 from heedful.methods import load_method
@@ -311,3 +324,13 @@ def test_generation_bans_both_control_tokens_and_begins_with_the_good_one(varian
     needs, good = built.method.inference, built.text.good_id
     assert needs["suppress"] == [good, built.text.bad_id]
     assert (needs["prefix"], needs["line_prefix"]) == (([], good) if variant.endswith("lines") else ([good], None))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_padding_that_evens_out_processes_changes_no_number(variant):
+    built = build_variant(variant, feedback_for(variant))
+    one = Learner(fresh(built), Training(dtype="float64"))
+    groups = rows(built, one)
+    objective, statistics = built.method.objective, built.method.statistics
+    padded = one.losses(objective, [*groups, _silent(groups[0])], statistics)
+    assert padded == pytest.approx(one.losses(objective, groups, statistics), rel=1e-9)

@@ -235,28 +235,28 @@ def test_a_response_without_tokens_counts_as_one_token():
 KNOBS = {"beta": 0.1, "desirable_weight": 1.0, "undesirable_weight": 1.0}
 
 
-@pytest.mark.parametrize(("label", "value"), [(1.0, 0.487503), (0.0, 0.475021)])
+@pytest.mark.parametrize(("label", "value"), [(1.0, 0.487503), (-1.0, 0.475021)])
 def test_golden_kto(label, value):
-    row = 0 if label else 1
+    row = 0 if label > 0 else 1
     loss = kto(LOGP[[row]], REF[[row]], tensor([label]).double(), tensor(0.5), **KNOBS)
     assert loss.item() == golden(value)
 
 
 def test_kto_weighs_good_and_bad():
     knobs = {"beta": 0.1, "desirable_weight": 1.3, "undesirable_weight": 0.7}
-    loss = kto(LOGP, REF, tensor([1.0, 0.0]).double(), tensor(0.5), **knobs)
+    loss = kto(LOGP, REF, tensor([1.0, -1.0]).double(), tensor(0.5), **knobs)
     sigmoid = [1 / (1 + math.exp(-z)) for z in (0.1 * (1.0 - 0.5), 0.1 * (0.5 + 0.5))]
     assert loss.item() == pytest.approx(1.3 * (1 - sigmoid[0]) + 0.7 * (1 - sigmoid[1]), rel=1e-12)
 
 
 def test_kto_of_the_policy_equal_to_the_reference_is_half_of_the_weights():
     knobs = {"beta": 0.1, "desirable_weight": 1.3, "undesirable_weight": 0.7}
-    loss = kto(SCORES, SCORES, tensor([1.0, 0, 1, -1]).double(), tensor(0.0), **knobs)
+    loss = kto(SCORES, SCORES, tensor([1.0, -1, 1, 0]).double(), tensor(0.0), **knobs)
     assert loss.item() == pytest.approx(0.5 * (1.3 + 0.7 + 1.3))
 
 
 def test_kto_of_one_class_is_that_class_alone():
-    label = tensor([1.0, 1, 0, 0]).double()
+    label = tensor([1.0, 1, -1, -1]).double()
     run = [kto(SCORES[rows], 0 * SCORES[rows], label[rows], tensor(0.2), **KNOBS) for rows in ([0, 1], [2, 3])]
     whole = kto(SCORES, 0 * SCORES, label, tensor(0.2), **KNOBS)
     assert sum(run).item() == pytest.approx(whole.item(), rel=1e-12)
@@ -265,7 +265,7 @@ def test_kto_of_one_class_is_that_class_alone():
 def test_no_gradient_passes_through_z0():
     kl = tensor(0.5, requires_grad=True)
     logp = LOGP.clone().requires_grad_()
-    kto(logp, REF, tensor([1.0, 0.0]).double(), kl, **KNOBS).backward()
+    kto(logp, REF, tensor([1.0, -1.0]).double(), kl, **KNOBS).backward()
     assert kl.grad is None
     assert logp.grad is not None
 
@@ -302,7 +302,7 @@ def batch(dtype=torch.float64):
         num_tokens=tensor([3.0, 5, 2, 4, 1, 7, 6], dtype=dtype),
         group=tensor([0, 0, 0, 1, 1, 1, 1]),
         rank=tensor([2.0, 1, 3, 1, 2, 2, 4], dtype=dtype),
-        desirable=tensor([1.0, 0, -1, 0, 1, -1, 1], dtype=dtype),
+        desirable=tensor([1.0, -1, 0, -1, 1, 0, 1], dtype=dtype),
         pair=tensor([[1, 0], [1, 2], [0, 2], [3, 4], [3, 5], [3, 6], [4, 6], [5, 6]]),
         weight=tensor([1 / 3] * 3 + [0.2] * 5, dtype=dtype),
     )
@@ -316,7 +316,7 @@ KERNELS = {
     "ipo": lambda x, b: ipo(x, b.ref, b.pair, b.weight, tau=0.3),
     "ipo_per_token": lambda x, b: ipo_per_token(x, b.ref, b.num_tokens, b.pair, b.weight, tau=0.3),
     "kto": lambda x, b: kto(x, b.ref, b.desirable, tensor(0.3), beta=0.7, desirable_weight=1.1, undesirable_weight=0.9),
-    "mismatched_log_ratio": lambda x, b: mismatched_log_ratio(x, b.ref, (b.desirable < 0).to(x)),
+    "mismatched_log_ratio": lambda x, b: mismatched_log_ratio(x, b.ref, (b.desirable == 0).to(x)),
 }
 each_kernel = pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
 PAIRED = {name: KERNELS[name] for name in ("bradley_terry", "dpo_sigmoid", "dpo_hinge", "ipo", "ipo_per_token")}

@@ -218,7 +218,7 @@ def test_kto_is_trl_kto_with_z0_from_mismatched_responses(labels, mismatch):
     logp, ref = (torch.cat(both) for both in zip(responses(rows), responses(mismatched)))
     z0 = (mismatched_log_ratio(logp, ref, torch.cat([none, every])) / 6).clamp_min(0)
     knobs = {"beta": 0.4, "desirable_weight": 1.3, "undesirable_weight": 0.8}
-    ours = kto(logp, ref, torch.cat([good, -every]), z0, **knobs) / 6
+    ours = kto(logp, ref, torch.cat([2 * good - 1, none]), z0, **knobs) / 6
     same(ours, trl_kto(rows, mismatched, tensor(labels, dtype=torch.bool), **knobs))
 
 

@@ -137,7 +137,7 @@ def test_labels_become_examples_and_one_response_of_another_prompt_stands_beside
     first, second = labelled_responses(records, text=text, seed=0)
     read = [[text.decode(b.tokens) for b in group.branches] for group in (first, second)]
     assert read == [["x", "y", "z"], ["z", "x"]]
-    assert [branch.fields["desirable"] for branch in first.branches] == [1.0, 0.0, -1.0]
+    assert [branch.fields["desirable"] for branch in first.branches] == [1.0, -1.0, 0.0]
     assert [branch.fields["example"] for branch in first.branches] == [1.0, 1.0, 0.0]
     assert [branch.fields["mismatched"] for branch in first.branches] == [0.0, 0.0, 1.0]
 
@@ -146,9 +146,9 @@ def test_pairs_are_labels_where_there_are_none():
     text = make_text()
     records = [ranked(("x", 1), ("y", 2), ("z", 3)), ranked(("u", 2), ("v", 1), id="b")]
     first, second = labelled_responses(records, text=text, seed=0)
-    assert [b.fields["desirable"] for b in first.branches] == [1.0, 0.0, -1.0]
+    assert [b.fields["desirable"] for b in first.branches] == [1.0, -1.0, 0.0]
     assert [text.decode(b.tokens) for b in first.branches][:2] == ["x", "z"]
-    assert [b.fields["desirable"] for b in second.branches] == [0.0, 1.0, -1.0]
+    assert [b.fields["desirable"] for b in second.branches] == [-1.0, 1.0, 0.0]
     assert text.drops.counts == {"response that both won and lost": 1}
 
 
