@@ -11,7 +11,7 @@ Run: heedful train dpo --model MODEL --feedback FILE --out runs/dpo
 from functools import partial
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from heedful.config import Strict
 from heedful.method import Inputs, Method, TermSpec, term
@@ -30,6 +30,14 @@ class Config(Strict):
     loss: Literal["sigmoid", "hinge", "ipo", "ipo_per_token"] = "sigmoid"
     beta: float = Field(0.1, gt=0)  # per nat of log-ratio, for IPO tau; TRL's default, the paper's for most tasks
     label_smoothing: float = Field(0.0, ge=0, lt=0.5)  # share of labels taken to be wrong; sigmoid only (cDPO)
+
+    @model_validator(mode="after")
+    def _smoothed_only_where_it_is_read(self):
+        if self.label_smoothing and self.loss != "sigmoid":
+            raise ValueError(
+                f"found label_smoothing {self.label_smoothing:g} with loss {self.loss}: only sigmoid has it"
+            )
+        return self
 
 
 def build(config: Config, inputs: Inputs) -> Method:
