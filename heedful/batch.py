@@ -218,6 +218,13 @@ def attention(batch: TreeBatch, *, window: int | None = None) -> Tensor:
     return sees[:, None]
 
 
+def by_branch(values: Tensor, batch: TreeBatch, groups: Sequence[Group]) -> list[list[Tensor]]:
+    """Numbers [B, T] of a batch as one tensor for each branch of each of its groups, on the CPU."""
+    own = values.flatten()[batch.response.flatten() >= 0].cpu()  # in the order of the branches, in both layouts
+    parts = iter(own.split([len(branch.tokens) for group in groups for branch in group.branches]))
+    return [[next(parts) for _ in group.branches] for group in groups]
+
+
 # Relative cost of one masked attention score against one token's share of the dense layers; measured on
 # two CPU cores in fp32 with 5M-50M parameter models: the dense mask keeps sdpa off its causal kernel.
 MASKED_SCORE_COST = 1 / 1500

@@ -12,7 +12,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from heedful import schedule
-from heedful.batch import Branch, Group, TreeBatch, collate, micro_batches, tree_is_cheaper
+from heedful.batch import Branch, Group, TreeBatch, by_branch, collate, micro_batches, tree_is_cheaper
 from heedful.config import Optim, Training
 from heedful.errors import RunError
 from heedful.method import TermSpec
@@ -122,11 +122,8 @@ class Learner:
         found: dict[int, list[Tensor]] = {}
         for part in micro_batches(every, self.training.micro_tokens, reads_trees=self.policy.reads_trees):
             batch = self.collate(part)
-            own = self.module(batch).logp.flatten()[batch.response.flatten() >= 0].cpu()
-            for group in part:
-                sizes = [len(branch.tokens) for branch in group.branches]
-                found[place[id(group)]] = list(own[: sum(sizes)].split(sizes))
-                own = own[sum(sizes) :]
+            read = by_branch(self.module(batch).logp, batch, part)
+            found |= {place[id(group)]: values for group, values in zip(part, read)}
         return [found[n] for n in range(len(groups))]
 
     def _statistics(self, specs: Sequence[TermSpec], groups: Sequence[Group]) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
-from heedful.batch import Branch, Group, collate, micro_batches, tree_is_cheaper
+from heedful.batch import Branch, Group, by_branch, collate, micro_batches, tree_is_cheaper
 from heedful.errors import DataError, RunError
 from heedful.export import load_info
 from heedful.method import Head
@@ -41,11 +41,7 @@ def token_rewards(policy: Policy, groups: Sequence[Group]) -> list[list[Tensor]]
     for part in micro_batches(groups, TOKEN_BUDGET, reads_trees=policy.reads_trees):
         batch = collate(part, tree=policy.reads_trees and tree_is_cheaper(part)).to(policy.lm.device)
         every = policy.heads["reward"](policy.hidden(batch).flatten(0, 1))
-        own = every[batch.response.flatten() >= 0].cpu()
-        for group in part:
-            sizes = [len(branch.tokens) for branch in group.branches]
-            found[place[id(group)]] = list(own[: sum(sizes)].split(sizes))
-            own = own[sum(sizes) :]
+        found |= {place[id(group)]: values for group, values in zip(part, by_branch(every, batch, part))}
     return [found[n] for n in range(len(groups))]
 
 
