@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from heedful.batch import Branch, Group, attention, collate, micro_batches, tree_is_cheaper
+from heedful.batch import Branch, Group, Pair, attention, by_branch, collate, keep, micro_batches, tree_is_cheaper
 
 
 def branch(*tokens, **streams):
@@ -91,3 +91,33 @@ def test_a_tree_is_chosen_for_long_prompts_and_not_for_single_responses():
 
 def test_streams_take_the_dtype_asked_for():
     assert collate([PAIR], tree=True, dtype=torch.float64).read("mask").dtype is torch.float64
+
+
+# Pairs and responses
+
+
+COMPARED = Group("compared", (1, 5, 6), (branch(7, 8), branch(9), branch(7)), (Pair(2, 0, 0.5), Pair(1, 2, 0.25)))
+
+
+@pytest.mark.parametrize("tree", [True, False])
+def test_pairs_point_at_the_responses_of_their_own_group(tree):
+    batch = collate([SINGLE, COMPARED, PAIR], tree=tree)
+    assert batch.group.tolist() == [0, 1, 1, 1, 2, 2]
+    assert batch.pair.tolist() == [[3, 1], [2, 3]]
+    assert batch.pair_weight.tolist() == [0.5, 0.25]
+    assert batch.tokens.flatten()[batch.last].tolist() == [4, 8, 9, 7, 8, 9]
+
+
+@pytest.mark.parametrize("tree", [True, False])
+def test_sums_by_response_and_parts_by_branch_are_those_of_its_own_tokens(tree):
+    groups = [SINGLE, COMPARED]
+    batch = collate(groups, tree=tree)
+    assert batch.by_response(batch.tokens.float()).tolist() == [12, 15, 9, 7]
+    parts = by_branch(batch.tokens, batch, groups)
+    assert [[part.tolist() for part in group] for group in parts] == [[[4, 4, 4]], [[7, 8], [9], [7]]]
+
+
+def test_a_group_that_keeps_some_branches_keeps_the_pairs_among_them():
+    kept = keep(COMPARED, {1, 2})
+    assert [list(b.tokens) for b in kept.branches] == [[9], [7]]
+    assert kept.pairs == (Pair(0, 1, 0.25),)

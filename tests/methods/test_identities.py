@@ -21,7 +21,7 @@ from tiny_text import make_text, scored
 
 from heedful.batch import collate
 from heedful.config import Training
-from heedful.errors import DataError
+from heedful.errors import ConfigError, DataError
 from heedful.learner import Learner, _silent
 from heedful.masking import FIELDS
 from heedful.method import Head, Inputs
@@ -334,3 +334,9 @@ def test_padding_that_evens_out_processes_changes_no_number(variant):
     objective, statistics = built.method.objective, built.method.statistics
     padded = one.losses(objective, [*groups, _silent(groups[0])], statistics)
     assert padded == pytest.approx(one.losses(objective, groups, statistics), rel=1e-9)
+
+
+def test_label_smoothing_is_refused_where_no_loss_reads_it():
+    assert build("dpo", feedback_for("dpo"), label_smoothing=0.1).groups
+    with pytest.raises(ConfigError, match="only sigmoid has it"):
+        build("dpo", feedback_for("dpo"), loss="hinge", label_smoothing=0.1)
