@@ -2,11 +2,11 @@
 
 import itertools
 import math
-from typing import NamedTuple
 
 import pytest
 import torch
-from torch import Tensor, tensor
+from response_kernels import KERNELS, batch, gradient
+from torch import tensor
 
 from heedful.objectives.calibration import expected_score, list_hinge, margin_hinge, rank_hinge
 from heedful.objectives.comparison import dpo_hinge
@@ -18,12 +18,6 @@ PAIR, SWAPPED, WEIGHT = tensor([[0, 1]]), tensor([[1, 0]]), torch.ones(1, dtype=
 def at(gap):
     """Two log-probabilities, the first higher by `gap`."""
     return tensor([-5.0 + gap, -5.0], dtype=torch.float64)
-
-
-def gradient(loss, value):
-    value = value.clone().requires_grad_()
-    loss(value).backward()
-    return value.grad
 
 
 @pytest.mark.parametrize(("gap", "value"), [(-1.0, 2.0), (2.0, 0.0), (0.5, 0.5)])
@@ -137,7 +131,7 @@ def test_expected_score_prefers_the_higher_score_and_its_gradients_sum_to_zero()
 def test_a_constant_on_all_scores_of_a_prompt_trains_nothing():
     b = batch()
     plain, shifted = (
-        gradient(lambda x, s=score: expected_score(x, s, b.group, b.candidate), b.logp)
+        gradient(lambda x, s=score: expected_score(x, s, b.group, b.candidate), b.value)
         for score in (b.score, b.score + 5.0)
     )
     assert shifted.tolist() == pytest.approx(plain.tolist(), abs=1e-12)
@@ -145,112 +139,13 @@ def test_a_constant_on_all_scores_of_a_prompt_trains_nothing():
 
 def test_a_response_that_is_no_candidate_changes_nothing():
     b = batch()
-    poisoned = b.logp.clone()
+    poisoned = b.value.clone()
     poisoned[[2, 5]] = 50.0
-    expected = KERNELS["expected_score"](b.logp, b)
+    expected = KERNELS["expected_score"](b.value, b)
     assert KERNELS["expected_score"](poisoned, b).item() == pytest.approx(expected.item(), rel=1e-12)
     assert gradient(lambda x: KERNELS["expected_score"](x, b), poisoned)[[2, 5]].tolist() == [0.0, 0.0]
 
 
 def test_a_prompt_without_candidates_adds_exactly_nothing():
     b = batch()
-    assert expected_score(b.logp, b.score, b.group, torch.zeros_like(b.candidate)) == 0
-
-
-class Batch(NamedTuple):
-    """Responses to a few prompts, in order, with all that a kernel here may read."""
-
-    logp: Tensor
-    score: Tensor
-    place: Tensor
-    group: Tensor
-    candidate: Tensor
-    pair: Tensor
-    weight: Tensor
-
-    def rows(self, start, stop):
-        """The responses from start to stop and the pairs within them, numbered anew."""
-        inside = ((self.pair >= start) & (self.pair < stop)).all(1)
-        kept = [column[start:stop] for column in self[:5]]
-        return Batch(*kept, self.pair[inside] - start, self.weight[inside])
-
-
-def batch(dtype=torch.float64):
-    """Two prompts, of three and of four responses, each with one that is no candidate."""
-    return Batch(
-        logp=tensor([-1.0, -2.5, 0.4, -3.0, 1.2, -0.3, -2.0], dtype=dtype),
-        score=tensor([0.9, 0.6, 0.1, 0.8, 0.7, 0.5, 0.2], dtype=dtype),
-        place=tensor([0.0, 1, 2, 0, 1, 2, 3], dtype=dtype),
-        group=tensor([0, 0, 0, 1, 1, 1, 1]),
-        candidate=tensor([1.0, 1, 0, 1, 1, 0, 1], dtype=dtype),
-        pair=tensor([[0, 1], [0, 2], [1, 2], [3, 4], [3, 5], [3, 6], [4, 6], [5, 6]]),
-        weight=tensor([1 / 3] * 3 + [0.2] * 5, dtype=dtype),
-    )
-
-
-KERNELS = {
-    "rank_hinge": lambda x, b: rank_hinge(x, b.pair, b.weight, margin=1.1),
-    "margin_hinge": lambda x, b: margin_hinge(x, b.score, b.pair, b.weight, margin=2.3),
-    "list_hinge": lambda x, b: list_hinge(x, b.place, b.pair, b.weight, margin=0.9),
-    "expected_score": lambda x, b: expected_score(x, b.score, b.group, b.candidate),
-}
-each_kernel = pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
-PAIRED = {name: KERNELS[name] for name in ("rank_hinge", "margin_hinge", "list_hinge")}
-each_paired = pytest.mark.parametrize("kernel", PAIRED.values(), ids=PAIRED)
-
-
-@each_kernel
-def test_gradient_matches_finite_differences(kernel):
-    b = batch()
-    assert torch.autograd.gradcheck(lambda x: kernel(x, b), (b.logp.clone().requires_grad_(),))
-
-
-@each_kernel
-def test_one_prompt_at_a_time_equals_all_at_once(kernel):
-    b = batch()
-    parts = [kernel(part.logp, part) for part in (b.rows(0, 3), b.rows(3, 7))]
-    assert sum(parts).item() == pytest.approx(kernel(b.logp, b).item(), rel=1e-12)
-
-
-@each_kernel
-@pytest.mark.parametrize("extreme", [1e4, -1e4])
-def test_extreme_inputs_stay_finite(kernel, extreme):
-    b = batch(torch.float32)
-    logp = (extreme * torch.arange(7.0)).requires_grad_()
-    loss = kernel(logp, b)
-    loss.backward()
-    assert loss.isfinite()
-    assert logp.grad.isfinite().all()
-
-
-@each_paired
-def test_a_pair_of_weight_zero_is_no_pair(kernel):
-    b = batch()
-    weight = b.weight.clone()
-    weight[[2, 5]] = 0
-    kept = tensor([0, 1, 3, 4, 6, 7])
-    expected = kernel(b.logp, b._replace(pair=b.pair[kept], weight=b.weight[kept]))
-    assert kernel(b.logp, b._replace(weight=weight)).item() == pytest.approx(expected.item(), rel=1e-12)
-
-
-@each_paired
-def test_a_prompt_without_pairs_adds_exactly_nothing(kernel):
-    b = batch()
-    none = b._replace(pair=b.pair[:0], weight=b.weight[:0])
-    assert kernel(b.logp, none) == 0
-    assert gradient(lambda x: kernel(x, none), b.logp).tolist() == [0.0] * 7
-
-
-@each_kernel
-def test_a_column_never_broadcasts(kernel):
-    b = batch()
-    with pytest.raises(AssertionError, match="one shape"):
-        kernel(b.logp[:, None], b)
-
-
-@each_paired
-def test_pairs_and_weights_are_checked(kernel):
-    b = batch()
-    for wrong in (b._replace(pair=b.pair.int()), b._replace(pair=b.pair.T), b._replace(weight=b.weight[:1])):
-        with pytest.raises(AssertionError, match="expected pair"):
-            kernel(b.logp, wrong)
+    assert expected_score(b.value, b.score, b.group, torch.zeros_like(b.candidate)) == 0

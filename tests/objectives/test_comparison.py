@@ -2,11 +2,11 @@
 
 import itertools
 import math
-from typing import NamedTuple
 
 import pytest
 import torch
-from torch import Tensor, tensor
+from response_kernels import KERNELS, batch, gradient
+from torch import tensor
 
 from heedful.objectives.comparison import (
     bradley_terry,
@@ -80,12 +80,6 @@ def test_mixed_numbers_of_responses_differ_from_flattened_pairs_until_reweighted
     expected = (bradley_terry(SCORES, *equally(ALL_PAIRS)).item() + nats(0.6)) / 2
     assert bradley_terry(reward, pair, by_prompt).item() / 2 == pytest.approx(expected, rel=1e-12)
     assert bradley_terry(reward, pair, flat).item() / 7 != pytest.approx(expected, rel=1e-2)
-
-
-def gradient(loss, value):
-    value = value.clone().requires_grad_()
-    loss(value).backward()
-    return value.grad
 
 
 @pytest.mark.parametrize("loss", ["pairs", "ranking"])
@@ -275,96 +269,6 @@ def test_z0_sums_the_log_ratios_of_mismatched_responses_only():
     assert mismatched_log_ratio(logp, ref, tensor([1.0, 1.0, 0.0])) == pytest.approx(0.5 - 1.0)
 
 
-class Batch(NamedTuple):
-    """Responses to a few prompts, in order, with all that a kernel here may read."""
-
-    value: Tensor
-    ref: Tensor
-    num_tokens: Tensor
-    group: Tensor
-    rank: Tensor
-    desirable: Tensor
-    pair: Tensor
-    weight: Tensor
-
-    def rows(self, start, stop):
-        """The responses from start to stop and the pairs within them, numbered anew."""
-        inside = ((self.pair >= start) & (self.pair < stop)).all(1)
-        kept = [column[start:stop] for column in self[:6]]
-        return Batch(*kept, self.pair[inside] - start, self.weight[inside])
-
-
-def batch(dtype=torch.float64):
-    """Two prompts, of three and of four responses, with a tie and a response that is no example."""
-    return Batch(
-        value=tensor([-1.0, -2.5, 0.4, -3.0, 1.2, -0.3, -2.0], dtype=dtype),
-        ref=tensor([-1.2, -2.0, 0.1, -3.3, 0.2, -0.9, -1.7], dtype=dtype),
-        num_tokens=tensor([3.0, 5, 2, 4, 1, 7, 6], dtype=dtype),
-        group=tensor([0, 0, 0, 1, 1, 1, 1]),
-        rank=tensor([2.0, 1, 3, 1, 2, 2, 4], dtype=dtype),
-        desirable=tensor([1.0, -1, 0, -1, 1, 0, 1], dtype=dtype),
-        pair=tensor([[1, 0], [1, 2], [0, 2], [3, 4], [3, 5], [3, 6], [4, 6], [5, 6]]),
-        weight=tensor([1 / 3] * 3 + [0.2] * 5, dtype=dtype),
-    )
-
-
-KERNELS = {
-    "bradley_terry": lambda x, b: bradley_terry(x, b.pair, b.weight),
-    "plackett_luce": lambda x, b: plackett_luce(x, b.group, b.rank),
-    "dpo_sigmoid": lambda x, b: dpo_sigmoid(x, b.ref, b.pair, b.weight, beta=0.7, label_smoothing=0.1),
-    "dpo_hinge": lambda x, b: dpo_hinge(x, b.ref, b.pair, b.weight, beta=0.7),
-    "ipo": lambda x, b: ipo(x, b.ref, b.pair, b.weight, tau=0.3),
-    "ipo_per_token": lambda x, b: ipo_per_token(x, b.ref, b.num_tokens, b.pair, b.weight, tau=0.3),
-    "kto": lambda x, b: kto(x, b.ref, b.desirable, tensor(0.3), beta=0.7, desirable_weight=1.1, undesirable_weight=0.9),
-    "mismatched_log_ratio": lambda x, b: mismatched_log_ratio(x, b.ref, (b.desirable == 0).to(x)),
-}
-each_kernel = pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
-PAIRED = {name: KERNELS[name] for name in ("bradley_terry", "dpo_sigmoid", "dpo_hinge", "ipo", "ipo_per_token")}
-each_paired = pytest.mark.parametrize("kernel", PAIRED.values(), ids=PAIRED)
-
-
-@each_kernel
-def test_gradient_matches_finite_differences(kernel):
-    b = batch()
-    assert torch.autograd.gradcheck(lambda x: kernel(x, b), (b.value.clone().requires_grad_(),))
-
-
-@each_kernel
-def test_one_prompt_at_a_time_equals_all_at_once(kernel):
-    b = batch()
-    parts = [kernel(part.value, part) for part in (b.rows(0, 3), b.rows(3, 7))]
-    assert sum(parts).item() == pytest.approx(kernel(b.value, b).item(), rel=1e-12)
-
-
-@each_kernel
-@pytest.mark.parametrize("extreme", [1e4, -1e4])
-def test_extreme_inputs_stay_finite(kernel, extreme):
-    b = batch(torch.float32)
-    value = (extreme * torch.arange(7.0)).requires_grad_()
-    loss = kernel(value, b)
-    loss.backward()
-    assert loss.isfinite()
-    assert value.grad.isfinite().all()
-
-
-@each_paired
-def test_a_pair_of_weight_zero_is_no_pair(kernel):
-    b = batch()
-    weight = b.weight.clone()
-    weight[[2, 5]] = 0
-    kept = tensor([0, 1, 3, 4, 6, 7])
-    expected = kernel(b.value, b._replace(pair=b.pair[kept], weight=b.weight[kept]))
-    assert kernel(b.value, b._replace(weight=weight)).item() == pytest.approx(expected.item(), rel=1e-12)
-
-
-@each_paired
-def test_a_prompt_without_pairs_adds_exactly_nothing(kernel):
-    b = batch()
-    none = b._replace(pair=b.pair[:0], weight=b.weight[:0])
-    assert kernel(b.value, none) == 0
-    assert gradient(lambda x: kernel(x, none), b.value).tolist() == [0.0] * 7
-
-
 @pytest.mark.parametrize(
     ("name", "outsiders"), [("kto", [2, 5]), ("mismatched_log_ratio", [0, 1, 3, 4, 6])], ids=["kto", "z0"]
 )
@@ -384,34 +288,6 @@ def test_a_response_that_is_in_no_ranking_changes_nothing():
     poisoned[[1, 6]] = 50.0
     expected = plackett_luce(b.value, b.group, rank)
     assert plackett_luce(poisoned, b.group, rank).item() == pytest.approx(expected.item(), rel=1e-12)
-
-
-@each_kernel
-def test_a_column_never_broadcasts(kernel):
-    b = batch()
-    with pytest.raises(AssertionError, match="one shape"):
-        kernel(b.value[:, None], b)
-
-
-@each_kernel
-def test_integers_are_no_log_probabilities(kernel):
-    b = batch()
-    with pytest.raises(AssertionError, match="float"):
-        kernel(b.value.long(), b)
-
-
-@each_paired
-def test_pairs_and_weights_are_checked(kernel):
-    b = batch()
-    for wrong in (
-        b._replace(pair=b.pair.int()),
-        b._replace(pair=b.pair[:1]),
-        b._replace(pair=b.pair.T),
-        b._replace(weight=b.weight[:, None]),
-        b._replace(weight=b.weight[:1]),
-    ):
-        with pytest.raises(AssertionError, match="expected pair"):
-            kernel(b.value, wrong)
 
 
 def test_groups_and_z0_are_checked():
