@@ -42,7 +42,7 @@ class PEP8:
 
     name = "pep8"
     methods: Sequence[str] = COMPARED
-    budget: Mapping[str, float] = {"tokens": 300_000}
+    budget: Mapping[str, float] = {"tokens": 200_000}
     metrics: Mapping[str, MetricKind] = {
         "gold": MetricKind("score", "higher"),
         "clean_share": MetricKind("share", "higher"),
