@@ -12,7 +12,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from heedful import schedule
-from heedful.batch import Branch, Group, TreeBatch, by_branch, collate, micro_batches, tree_is_cheaper
+from heedful.batch import Branch, Group, TreeBatch, by_branch, collate, keep, micro_batches, tree_is_cheaper
 from heedful.config import Optim, Training
 from heedful.errors import RunError
 from heedful.method import TermSpec
@@ -133,7 +133,7 @@ class Learner:
         counts = _counts(specs, groups)
         totals: dict[str, Tensor] = {}
         with torch.no_grad():
-            for batch in self.batches(groups):
+            for batch in self.batches(_counted(specs, groups)):
                 outputs = self.module(batch)
                 for spec in specs:
                     mean = spec(outputs, batch).total / counts[spec.per]
@@ -244,6 +244,13 @@ def _counts(terms: Sequence[TermSpec], groups: Sequence[Group]) -> dict[str, flo
     Where nothing counts nothing can be lost either, and any divisor will do.
     """
     return {name: sum(_sum(group, name) for group in groups) or 1.0 for name in {spec.per for spec in terms}}
+
+
+def _counted(specs: Sequence[TermSpec], groups: Sequence[Group]) -> Sequence[Group]:
+    """The groups with only the responses that some mean counts; as they are where that would leave nothing."""
+    names = {spec.per for spec in specs}
+    kept = [[n for n, b in enumerate(group.branches) if any(b.fields.get(name) for name in names)] for group in groups]
+    return [keep(group, indices) for group, indices in zip(groups, kept) if indices] or groups
 
 
 def _sum(group: Group, name: str) -> float:

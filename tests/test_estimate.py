@@ -43,3 +43,14 @@ def test_speed_and_memory_are_measured(prepared):
     cost = estimate.measure(prepared(steps=2))
     assert 0 < cost.seconds < 60
     assert cost.memory_bytes > 1e8  # the interpreter and torch alone
+
+
+def test_what_is_measured_from_the_start_costs_reading_it(tmp_path):
+    tiny("llama").save_pretrained(tmp_path)
+    letters().save_pretrained(tmp_path)
+    pairs = (Response("yes", rank=1), Response("no", rank=2))
+    records = [Feedback(f"say {n}: ", pairs, id=f"r{n}") for n in range(6)]
+    for method in ("dpo", "kto"):
+        settings = {"batch_size": 3, "validation": 0, "dtype": "float32"}
+        cost = estimate.measure(prepare(method, model=tmp_path, feedback=records, settings=settings))
+        assert cost.seconds > 0 and cost.memory_bytes > 0

@@ -1,6 +1,7 @@
 """One optimizer step: the same however it is cut, and none at all where a number is not finite."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -295,6 +296,22 @@ def test_no_gradient_passes_through_a_statistic():
     with_it = learner(dtype="float64").update([([term(shifted, per="mask")], groups)], 0.5, statistics=MEAN)
     without = learner(dtype="float64").update([([term(total_logp, per="mask")], groups)], 0.5)
     assert with_it["grad_norm"] == pytest.approx(without["grad_norm"], rel=1e-9)
+
+
+def test_responses_that_no_statistic_counts_are_not_read_for_it():
+    def counted(group):
+        return [replace(b, fields={"counted": float(n == 0)}) for n, b in enumerate(group.branches)]
+
+    groups = [replace(group, branches=counted(group)) for group in some_groups(as_mask)]
+    one = learner(dtype="float64")
+    seen = []
+    one.module.register_forward_pre_hook(lambda module, args: seen.append(len(args[0].group)))
+
+    def first_logp(response_logp, counted):
+        return (response_logp * counted).sum()
+
+    one._statistics([term(first_logp, per="counted", name="mean")], groups)
+    assert sum(seen) == len(groups) < sum(len(group.branches) for group in groups)
 
 
 def test_held_out_losses_have_statistics_of_their_own():

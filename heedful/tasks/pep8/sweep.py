@@ -23,7 +23,7 @@ from heedful.checkpoint import load_info
 from heedful.config import merge, read_yaml
 from heedful.disk import atomic_write_text, read_lines, write_lines
 from heedful.tasks import Evaluation, Subject
-from heedful.tasks.pep8.task import COMPARED, PEP8, RECIPES
+from heedful.tasks.pep8.task import EVERY, PEP8, RECIPES, recipe_path
 from heedful.training import train
 
 TRIALS = 4
@@ -35,6 +35,12 @@ CHOICES: Mapping[str, Mapping[str, Sequence[Any]]] = {  # of the method's own se
     "unlikelihood": {"alpha": (0.01, 0.1, 1.0)},
     "rwr": {"beta": (1.0, 10.0, 100.0)},
     "awr": {"beta": (1.0, 10.0, 100.0), "alpha": (0.05, 0.5)},
+    "slic_hf": {"margin": (1.0, 5.0, 20.0), "nll_coef": (0.1, 1.0)},
+    "dpo": {"beta": (0.02, 0.1, 0.5)},
+    "kto": {"beta": (0.02, 0.1, 0.5)},
+    "chain_of_hindsight": {"critiques": (True, False), "past_token_masking": (0.0, 0.05)},
+    "conditional/labelers": {"drop": (0.0, 0.01, 0.1)},
+    "unlikelihood/labelers": {"alpha": (0.01, 0.1, 1.0)},
 }
 HEADER = "# Chosen on the selection split by heedful.tasks.pep8.sweep; every trial is in sweep.jsonl.\n"
 SWEEP = RECIPES / "sweep.jsonl"
@@ -58,7 +64,7 @@ def sweep(out: Path, methods: Sequence[str], *, task: PEP8) -> list[dict[str, An
     done = []
     for method in methods:
         for number, settings in enumerate(trials(method)):
-            path = out / f"{method}-{number}.jsonl"
+            path = out / f"{method.replace('/', '-')}-{number}.jsonl"
             if not path.exists():
                 write_lines(path, [{"method": method, "settings": settings} | trial(out, method, settings, task, base)])
             done += read_lines(path)
@@ -73,7 +79,7 @@ def trial(
     folder = out / "training"
     recipe = merge(task.settings(method), settings) | {"budget": dict(task.budget)}
     shutil.rmtree(folder, ignore_errors=True)
-    run = train(method, model=task.start, feedback=task.feedback(method), out=folder, settings=recipe)
+    run = train(method.partition("/")[0], model=task.start, feedback=task.feedback(method), out=folder, settings=recipe)
     info = load_info(run.model_path)
     subject = Subject(run.model_path, info["prefix"], info["line_prefix"], info["suppress"])
     found = [task.evaluate(subject, seed=seed, base_samples=one.samples) for seed, one in zip(SEEDS, base)]
@@ -100,7 +106,7 @@ def write_recipes(rows: Sequence[Mapping[str, Any]]) -> None:
     """Lay each method's best settings over its recipe."""
     for method in dict.fromkeys(row["method"] for row in rows):
         chosen = best([row for row in rows if row["method"] == method])["settings"]
-        path = RECIPES / f"{method}.yaml"
+        path = recipe_path(method)
         recipe = merge(read_yaml(path) if path.exists() else {}, chosen)
         if recipe:
             atomic_write_text(path, HEADER + yaml.safe_dump(recipe, sort_keys=False))
@@ -110,7 +116,7 @@ def main() -> None:
     """The command line of this module."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--methods", nargs="+", choices=COMPARED, default=COMPARED)
+    parser.add_argument("--methods", nargs="+", choices=EVERY, default=EVERY)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows = sweep(arguments.out, arguments.methods, task=PEP8(split="selection"))

@@ -29,6 +29,9 @@ SAMPLING: Mapping[str, Any] = {"temperature": 0.7, "top_p": 0.9}  # Korbak et al
 RECIPES = Path(__file__).parents[2] / "recipes" / "pep8"
 LINE_SCORED = ("mle", "filtering", "conditional", "unlikelihood", "rwr", "awr")
 COMPARED = ("mle", "sft", "filtering", "conditional", "unlikelihood", "rwr", "awr")  # what fits a quarter of an hour
+LABELERS = "labelers"  # the variant of a method that learns from their word where its own text is another
+JUDGED = ("slic_hf", "dpo", "kto", "chain_of_hindsight")  # have no other
+EVERY = (*COMPARED, *JUDGED, *(f"{name}/{LABELERS}" for name in ("mle", "sft", "conditional", "unlikelihood")))
 
 
 class PEP8:
@@ -42,6 +45,7 @@ class PEP8:
 
     name = "pep8"
     methods: Sequence[str] = COMPARED
+    every: Sequence[str] = EVERY
     budget: Mapping[str, float] = {"tokens": 200_000}
     metrics: Mapping[str, MetricKind] = {
         "gold": MetricKind("score", "higher"),
@@ -81,17 +85,18 @@ class PEP8:
     def prepare(self, folder: Path, budget: Mapping[str, float], say: Callable[[Mapping[str, Any]], None]) -> None:
         """Nothing: all of it ships."""
 
-    def feedback(self, method: str) -> Sequence[Feedback]:
-        """Scored lines for the pretraining objectives, clean-author bodies for SFT, the labelers' word for others."""
-        if method in LINE_SCORED:
+    def feedback(self, name: str) -> Sequence[Feedback]:
+        """Scored lines for the pretraining objectives, clean-author bodies for SFT; the labelers' word for others, and
+        for these as `method/labelers`."""
+        if name in LINE_SCORED:
             return [line_scored(row) for row in read("corpus")]
-        if method == "sft":
+        if name == "sft":
             return [demonstration(row) for row in read("demonstrations")]
         return [from_json(row) for row in read("feedback")]
 
-    def settings(self, method: str) -> Mapping[str, Any]:
-        """The task's recipe: common settings and the method's own."""
-        common, path = read_yaml(RECIPES / "common.yaml"), RECIPES / f"{method}.yaml"
+    def settings(self, name: str) -> Mapping[str, Any]:
+        """The task's recipe: common settings and the method's, or the variant's, own."""
+        common, path = read_yaml(RECIPES / "common.yaml"), recipe_path(name)
         return merge(common, read_yaml(path) if path.exists() else {})
 
     def describe(self) -> Mapping[str, Any]:
@@ -236,6 +241,11 @@ class PEP8:
 
     def _encode(self, prompt: str, subject: Subject) -> list[int]:
         return [*self.text.encode_prompt(prompt, line_prefix=subject.line_prefix), *subject.prefix]
+
+
+def recipe_path(name: str) -> Path:
+    """The recipe of a method, or of one in a variant: `sft/labelers` has `sft-labelers.yaml`."""
+    return RECIPES / f"{name.replace('/', '-')}.yaml"
 
 
 def gold_scores(prompts: Sequence[Mapping[str, Any]], texts: Sequence[Sequence[str]]) -> list[list[float]]:

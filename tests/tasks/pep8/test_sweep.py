@@ -5,17 +5,18 @@ import yaml
 from heedful.config import merge
 from heedful.disk import read_lines
 from heedful.tasks.pep8 import sweep
+from heedful.tasks.pep8 import task as task_module
 from heedful.tasks.pep8.task import PEP8
 from heedful.training import read_settings
 
 
 def test_every_method_has_as_many_trials_and_all_are_valid_settings():
     task = PEP8(split="selection", num_prompts=1)
-    for method in task.methods:
+    for method in task.every:
         found = sweep.trials(method)
         assert len(found) == sweep.TRIALS and found[0] == {} and found == sweep.trials(method)
         for settings in found:
-            read_settings(method, merge(task.settings(method), settings))
+            read_settings(method.partition("/")[0], merge(task.settings(method), settings))
         rates = [settings["optim"]["lr"] for settings in found[1:]]
         assert rates == sorted(rates) and rates[0] < 1.4e-4 < 3.6e-4 < rates[-1]  # the whole range is looked at
 
@@ -27,7 +28,7 @@ def test_the_best_trial_is_not_degenerate_unless_all_are():
 
 
 def test_chosen_settings_are_laid_over_the_recipe(tmp_path, monkeypatch):
-    monkeypatch.setattr(sweep, "RECIPES", tmp_path)
+    monkeypatch.setattr(task_module, "RECIPES", tmp_path)
     (tmp_path / "unlikelihood.yaml").write_text("method: {threshold: 0.0}\n")
     rows = [{"method": "unlikelihood", "settings": {"optim": {"lr": 1e-4}, "method": {"alpha": 0.1}}, "gold": -0.1},
             {"method": "unlikelihood", "settings": {}, "gold": -0.2},
