@@ -12,20 +12,22 @@ from typing import Any
 from pydantic import Field
 
 from heedful import schedule
+from heedful.arms import BEST_OF_N, Arm, read_arms
 from heedful.checkpoint import load_info
-from heedful.config import Strict, merge, parse, unknown
+from heedful.config import Strict, merge, parse
 from heedful.data.kinds import count_kinds, missing
 from heedful.disk import read_lines, write_lines
 from heedful.errors import ConfigError, DataError, Stopped
 from heedful.evals.summary import compare_pairs, measure, summarize
-from heedful.methods import JUDGING, METHODS, load_method
+from heedful.methods import load_method
 from heedful.records import Feedback
-from heedful.results import Ledger, Metric, Results, Row, write
+from heedful.results import Ledger, Metric, Results, Row, row_name, write
 from heedful.runs import Run
 from heedful.tasks import Evaluation, Reference, Subject, Task
 from heedful.tasks.named import load_task
-from heedful.training import learnable, read_settings, train
+from heedful.training import learnable, train
 
+REWARD = "reward_model"  # where some row needs one, all are measured by it too
 TEXT = frozenset({"documents", "responses"})  # what holds no judgement
 
 Say = Callable[[Mapping[str, Any]], None]
@@ -59,35 +61,30 @@ def compare(
 
     Args:
         task: a task, its name, or a feedback file.
-        methods: those of the task if not given.
+        methods: those of the task if not given; `method/variant` for a variant the task has, ["all"] for all.
         budget: as `Budget`; the same for every method, the task's own if not given.
         settings: laid over the task's recipe of every method.
     """
-    for name in methods or ():
-        if name not in METHODS:
-            raise unknown(name, "method", list(METHODS), where="--methods")
-        if name in JUDGING:
-            raise ConfigError(
-                f"{name} writes no text to compare", where="--methods", hint="train it, then --judge its run"
-            )
-    if methods is not None and not 0 < len(methods) == len(set(methods)):
-        raise ConfigError(f"found {', '.join(methods) or 'none'}", where="--methods", allowed="each method once")
     task = load_task(str(task)) if isinstance(task, (str, Path)) else task
-    methods = task.methods if methods is None else methods
+    arms = read_arms(methods, task)
     for key in settings or {}:
         if key in ("seed", "budget"):
             hint = "--seeds 3, or --seeds 0,5,7" if key == "seed" else "--budget tokens=200000"
             raise ConfigError(f"{key} is not a method's to set: it is the same for all", where="--set", hint=hint)
-    for name in methods:
-        read_settings(name, merge(task.settings(name), settings or {}))
+    needs = {arm: arm.needs(merge(task.settings(arm.name), settings or {})) for arm in arms}
     asked = dict(task.budget) | dict(budget or {}) if _only_labels(budget) else dict(budget or {})
     limits = parse(Budget, asked, where="budget")
-    config = {"task": task.name, "methods": list(methods), "seeds": list(seeds), "budget": limits.model_dump()}
+    config = {
+        "task": task.name,
+        "methods": [arm.name for arm in arms],
+        "seeds": list(seeds),
+        "budget": limits.model_dump(),
+    }
     config |= {"settings": dict(settings or {}), "describe": dict(task.describe())}
     _training_budget(limits)
     run = Run.start(out, command=command or sys.argv, config=config, seed=seeds[0], resume=resume)
     with run.lock():
-        return _Comparison(task, run, limits, dict(settings or {}), progress or (lambda event: None)).go(methods, seeds)
+        return _Comparison(task, run, limits, dict(settings or {}), progress or (lambda event: None)).go(needs, seeds)
 
 
 class _Comparison:
@@ -96,16 +93,23 @@ class _Comparison:
         self.results = Results(schema_version=1, task=task.name, base=shown(task.base), budget=_given(budget))
         self.new_bases: set[int] = set()  # seeds whose base is measured now, and so all that is measured against it
 
-    def go(self, methods: Sequence[str], seeds: Sequence[int]) -> Results:
+    def go(self, arms: Mapping[Arm, Mapping[str, str]], seeds: Sequence[int]) -> Results:
+        """All rows, and what they say together.
+
+        Args:
+            arms: with what each needs trained before it, by role.
+        """
         self.task.prepare(self.run.path, _training_budget(self.budget), self.say)
         self.results = self.results.model_copy(update={"seeds": list(seeds), "base": shown(self.task.base)})
         references = list(self.task.references())
-        self.num_rows = (len(references) + len(methods)) * len(seeds)
+        self.num_rows = (len(references) + len(arms)) * len(seeds)
+        self.has_reward = any(REWARD in needs.values() for needs in arms.values())
         for seed in seeds:
             for reference in references:
                 self._row(_reference_row(reference, seed), partial(self._refer, reference=reference, seed=seed))
-            for name in methods:
-                self._row(Row(method=name, tier=1, seed=seed), partial(self._train, name=name, seed=seed))
+            for arm, needs in arms.items():
+                row = Row(method=arm.method, variant=arm.variant, tier=2 if needs else 1, seed=seed)
+                self._row(row, partial(self._answer, arm=arm, needs=needs, seed=seed))
         self.results, problems = summarize(self.results, self.run.path)
         if primary := self.results.primary:
             self.results, more = compare_pairs(self.results, self.run.path, primary)
@@ -149,28 +153,47 @@ class _Comparison:
             return self._measure(row, reference.subject, seed, Ledger())
         return self._measure(row, reference.subject, seed, _ledger(Run(reference.run), labels=0))
 
-    def _train(self, row: Row, name: str, seed: int) -> Row:
-        found = self.task.feedback(name)
-        if lack := missing(load_method(name).FEEDBACK, count_kinds(found)):
+    def _answer(self, row: Row, arm: Arm, needs: Mapping[str, str], seed: int) -> Row:
+        """Train what the arm needs, then the arm itself, and measure it."""
+        needed = {role: self._prerequisite(name, seed) for role, name in needs.items()}
+        costs = {name: needed[role][1] for role, name in needs.items()}
+        if arm.method == BEST_OF_N:
+            best = next(one.subject for one in self.task.references() if one.method == BEST_OF_N)
+            return self._measure(row, replace(best, judge=needed["judge"][0]), seed, Ledger().including(costs))
+        if lack := missing(load_method(arm.method).FEEDBACK, count_kinds(self.task.feedback(arm.name))):
             return row.model_copy(update={"status": "skipped", "error": lack})
-        feedback = _within(learnable(name, found), self.budget.labels, seed=row.seed)
-        recipe = merge(self.task.settings(name), self.settings)
-        recipe |= {"seed": seed, "budget": _training_budget(self.budget)}
+        roles = {role: str(model) for role, (model, _) in needed.items()}
         folder = f"methods/{row.name}"
-        trained = train(
-            name,
+        trained, cost = self._train(
+            row.name, arm, folder, seed, merge(self.settings, {"method": roles} if roles else {})
+        )
+        subject = Subject(trained.model_path, **_inference(trained.model_path))
+        cost = cost.including(costs) if costs else cost
+        return self._measure(row.model_copy(update={"run": folder}), subject, seed, cost)
+
+    def _prerequisite(self, method: str, seed: int) -> tuple[Path, Ledger]:
+        """A model that rows need, trained once for all of them, from the same labels with the same budget."""
+        name = row_name(method, "", seed)
+        settings = {name: value for name, value in self.settings.items() if name != "method"}  # those are the arms' own
+        run, cost = self._train(name, Arm(method), f"needs/{name}", seed, settings)
+        return run.model_path, cost
+
+    def _train(self, name: str, arm: Arm, folder: str, seed: int, settings: Mapping[str, Any]) -> tuple[Run, Ledger]:
+        """One training; a finished one is there already."""
+        feedback = _within(learnable(arm.method, self.task.feedback(arm.name)), self.budget.labels, seed=seed)
+        recipe = merge(self.task.settings(arm.name), settings)
+        recipe |= {"seed": seed, "budget": _training_budget(self.budget)}
+        run = train(
+            arm.method,
             model=self.task.start,
             feedback=feedback,
             out=self.run.path / folder,
             settings=recipe,
             resume=True,
-            progress=lambda event: self.say({"row": row.name, "stage": "train", **event}),
+            progress=lambda event: self.say({"row": name, "stage": "train", **event}),
             cache=self.run.path / "reference",
         )
-        subject = Subject(trained.model_path, **_inference(trained.model_path))
-        return self._measure(
-            row.model_copy(update={"run": folder}), subject, seed, _ledger(trained, labels=_num_read(name, feedback))
-        )
+        return run, _ledger(run, labels=_num_read(arm.method, feedback))
 
     def _measure(self, row: Row, subject: Subject, seed: int, ledger: Ledger) -> Row:
         started = time.monotonic()
@@ -179,6 +202,7 @@ class _Comparison:
             subject,
             seed=seed,
             base_samples=self._base_samples(seed),
+            reward=self._prerequisite(REWARD, seed)[0] if self.has_reward else None,
             progress=lambda stage: self.say({"row": row.name, "stage": stage}),
         )
         values = [{"id": id, "seed": seed, **metrics} for id, metrics in found.per_prompt.items()]

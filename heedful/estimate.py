@@ -44,7 +44,9 @@ def _with_reference(prepared: Prepared, learner: Learner, steps: Steps) -> tuple
     groups, reference = [group for rows in steps for group in rows], Reference(learner)
     started = time.monotonic()
     reference.read(groups)
-    return [reference(rows) for rows in steps], (time.monotonic() - started) / _num_tokens(groups)
+    taken = time.monotonic() - started
+    steps = [[reference(group) for group in rows] for rows in steps]
+    return steps, taken / _num_tokens(groups)
 
 
 def _seconds(prepared: Prepared, groups: list, tokens_per_second: float) -> float:

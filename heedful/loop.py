@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,9 @@ def train(
     learner = Learner(policy, training)
     frozen_tokens = 0
     if reads_reference(method):
-        method, validation = with_reference(method, validation, learner, cache or run.path / "reference")
-        frozen_tokens = sum(group.num_tokens for group in (*method.targets(()), *validation))
+        folder = cache or run.path / "reference"
+        plan = partial(schedule.planned, training=training, epochs=method.schedule.epochs)
+        method, validation, frozen_tokens = with_reference(method, validation, learner, folder, plan)
     loop = _Loop(method, learner, run, validation, evaluate, progress)
     with stop_requested() as stop:
         loop.go(stop)

@@ -1,7 +1,7 @@
 """Log-probabilities under the model that a training starts from: made once, kept on disk, without a second model."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,18 +23,28 @@ def reads_reference(method: Method) -> bool:
 
 
 def with_reference(
-    method: Method, validation: Sequence[Group], learner: Learner, cache: Path | None
-) -> tuple[Method, list[Group]]:
-    """The method with rows, and the validation rows, that carry the stream `ref_logp`.
+    method: Method,
+    validation: Sequence[Group],
+    learner: Learner,
+    cache: Path | None,
+    planned: Callable[[Sequence[Group]], Sequence[Group]],
+) -> tuple[Method, list[Group], int]:
+    """The method with rows, and the validation rows, that carry the stream `ref_logp`; and how many tokens were read.
 
     Called before a checkpoint is loaded: the learner must have the weights of the start.
+
+    Args:
+        planned: which of all rows the run will train; no other is read, or has the stream.
     """
     assert method.schedule.rounds == 1, "later rounds have rows that the start has not read"
     reference = Reference(learner, cache)
     groups = list(method.targets(method.source.collect(0)))
-    reference.read([*groups, *validation])
-    rows = reference(groups)
-    return replace(method, targets=lambda samples: rows), reference(validation)
+    read = [*planned(groups), *validation]
+    reference.read(read)
+    known = {id(group) for group in read}
+    rows = [reference(group) if id(group) in known else group for group in groups]
+    size = sum(group.num_tokens for group in read)
+    return replace(method, targets=lambda samples: rows), [reference(group) for group in validation], size
 
 
 class Reference:
@@ -65,11 +75,9 @@ class Reference:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
             atomic_write_bytes(self.path, save(self.known))
 
-    def __call__(self, groups: Sequence[Group]) -> list[Group]:
-        """The groups with the stream; each must have been read."""
-        return [
-            replace(group, branches=tuple(self._with(group, branch) for branch in group.branches)) for group in groups
-        ]
+    def __call__(self, group: Group) -> Group:
+        """The group with the stream; it must have been read."""
+        return replace(group, branches=tuple(self._with(group, branch) for branch in group.branches))
 
     def _with(self, group: Group, branch: Branch) -> Branch:
         values = self.known[_key(group, branch)].tolist()

@@ -3,12 +3,13 @@
 import hashlib
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Protocol, TypeVar
 
 import numpy as np
 
-from heedful.config import Budget, Optim
+from heedful.config import Budget, Optim, Training
 
 T = TypeVar("T")
 
@@ -101,6 +102,42 @@ def step_rows(rows: Sequence[T], batch_size: int, *, seed: int, round_index: int
         picked += [rows[i] for i in part]
         position += len(part)
     return picked
+
+
+class Row(Protocol):
+    """What a step is made of."""
+
+    @property
+    def num_tokens(self) -> int: ...
+
+
+R = TypeVar("R", bound=Row)
+
+
+@dataclass
+class _Plan:
+    """A run of one round that is only counted."""
+
+    tokens: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    round_index: int = 0
+    index: int = 0
+
+
+def planned(rows: Sequence[R], *, training: Training, epochs: int | None) -> Sequence[R]:
+    """The rows that a run of one round will train, each once: perhaps all, as far as nobody knows how many a budget in
+    seconds, or one shared with a mix, has room for."""
+    limit, state = Limit(training.budget, len(rows), training.batch_size, epochs), _Plan()
+    found: dict[int, R] = {}
+    while limit.unit != "seconds" and not limit(state):
+        step = step_rows(rows, training.batch_size, seed=training.seed, round_index=0, index=state.index)
+        step = step[: limit.fit(state, [row.num_tokens for row in step])]
+        found |= {id(row): row for row in step}
+        state = _Plan(state.tokens + sum(row.num_tokens for row in step), state.step + 1, index=state.index + 1)
+        if len(found) == len(rows):
+            break
+    return list(found.values()) if found else rows
 
 
 def stable_seed(*parts: object) -> int:

@@ -8,7 +8,16 @@ from heedful.wording import between, budget, count, duration, number, plural, sh
 
 REFERENCES = "References"
 ALPHA = 0.05
-BESIDE = ("win_rate", "pref_accuracy", "accuracy", "bits_per_byte_clean", "bits_per_byte", "kl_to_base", "clean_share")
+BESIDE = (
+    "win_rate",
+    "pref_accuracy",
+    "accuracy",
+    "reward",
+    "bits_per_byte_clean",
+    "bits_per_byte",
+    "kl_to_base",
+    "clean_share",
+)
 """Metrics shown beside the primary one, where measured."""
 
 

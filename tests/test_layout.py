@@ -60,7 +60,8 @@ ALLOWED = {
     "tasks": "batch checkpoint config data disk evals inference methods models records sampling scorers targets text "
     "training",
     "inspection": "data methods models records tasks text",
-    "comparison": "checkpoint config data disk evals methods records results runs schedule tasks training",
+    "arms": "config methods results tasks training",
+    "comparison": "arms checkpoint config data disk evals methods records results runs schedule tasks training",
     "evaluation": "comparison inference results tasks",
     "cli": "*",  # all of the above
     "__init__": "*",

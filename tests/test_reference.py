@@ -29,7 +29,9 @@ def learner(**options):
     return Learner(Policy(tiny("llama")), Training(**{"dtype": "float64"} | options))
 
 
-def streams(groups):
+def streams(reference):
+    """What a reference gives each branch of GROUPS."""
+    groups = [reference(group) for group in GROUPS]
     return [[list(branch.streams["ref_logp"]) for branch in group.branches] for group in groups]
 
 
@@ -37,7 +39,7 @@ def test_each_token_has_the_log_probability_that_the_model_gives_it():
     one = learner()
     reference = Reference(one)
     reference.read(GROUPS)
-    found = streams(reference(GROUPS))
+    found = streams(reference)
     for group, branches in zip(GROUPS, found):
         for branch, values in zip(group.branches, branches):
             ids = torch.tensor([[*group.prompt, *branch.tokens]])
@@ -50,14 +52,14 @@ def test_tokens_that_are_not_trained_are_read_too():
     one = learner()
     reference = Reference(one)
     reference.read(GROUPS)
-    assert all(value < 0 for branch in streams(reference(GROUPS))[0] for value in branch)
+    assert all(value < 0 for branch in streams(reference)[0] for value in branch)
 
 
 def test_the_cut_into_micro_batches_changes_nothing():
     several, single = Reference(learner(micro_tokens=8)), Reference(learner())
     several.read(GROUPS)
     single.read(GROUPS)
-    for a, b in zip(streams(several(GROUPS)), streams(single(GROUPS))):
+    for a, b in zip(streams(several), streams(single)):
         assert all(x == pytest.approx(y, rel=1e-5) for x, y in zip(a, b))
 
 
@@ -67,7 +69,7 @@ def test_what_was_read_is_kept_and_not_read_again(tmp_path, monkeypatch):
     monkeypatch.setattr(Learner, "read", lambda self, groups: [] if not groups else pytest.fail("read again"))
     second = Reference(learner(), tmp_path)
     second.read(GROUPS)
-    assert streams(second(GROUPS)) == streams(first(GROUPS))
+    assert streams(second) == streams(first)
 
 
 def test_another_model_finds_nothing_of_the_first(tmp_path):
@@ -83,9 +85,20 @@ def test_another_model_finds_nothing_of_the_first(tmp_path):
 def test_a_loss_on_the_ratio_to_the_start_begins_where_it_must():
     built = build("dpo", good_and_bad())
     one = learner(dtype="float32")
-    method, _ = with_reference(built.method, (), one, None)
+    method, _, _ = with_reference(built.method, (), one, None, list)
     logged = one.update([(method.objective, list(method.targets(())))], 0.0)
     assert logged["dpo_sigmoid"] == pytest.approx(math.log(2), rel=1e-6)
+
+
+def test_only_rows_that_will_be_trained_are_read():
+    built = build("dpo", good_and_bad())
+    method, (held,), num_tokens = with_reference(
+        built.method, built.groups[2:3], learner(), None, lambda groups: groups[:1]
+    )
+    first, *others = method.targets(())
+    assert "ref_logp" in first.branches[0].streams and "ref_logp" in held.branches[0].streams
+    assert all("ref_logp" not in branch.streams for group in others for branch in group.branches)
+    assert num_tokens == built.groups[0].num_tokens + built.groups[2].num_tokens
 
 
 def test_reads_reference_is_true_of_the_methods_with_a_reference():
@@ -97,7 +110,7 @@ def test_reads_reference_is_true_of_the_methods_with_a_reference():
 def test_a_row_carries_the_stream_beside_its_own():
     reference = Reference(learner())
     reference.read(GROUPS)
-    batch = collate(reference(GROUPS), tree=True)
+    batch = collate([reference(group) for group in GROUPS], tree=True)
     assert set(batch.streams) == {"mask", "ref_logp"}
 
 

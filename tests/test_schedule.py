@@ -2,13 +2,14 @@
 
 import math
 from collections import Counter
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heedful.config import Optim
-from heedful.schedule import learning_rate, order, stable_seed, step_rows
+from heedful.config import Budget, Optim, Training
+from heedful.schedule import learning_rate, order, planned, stable_seed, step_rows
 
 
 def rates(*progress, **optim):
@@ -111,3 +112,32 @@ def test_parts_of_a_seed_do_not_run_together():
 @given(st.integers(), st.text())
 def test_a_seed_fits_a_signed_64_bit_integer(number, word):
     assert 0 <= stable_seed(number, word) < 2**63
+
+
+@dataclass(frozen=True)
+class Counted:
+    name: int
+    num_tokens: int = 10
+
+
+@pytest.mark.parametrize(
+    ("budget", "epochs", "steps"),
+    [
+        ({"steps": 2}, None, [4, 4]),
+        ({"tokens": 81}, None, [4, 4, 1]),
+        ({"tokens": 95}, None, [4, 4, 1, 1]),  # a step that has no room for its second row, then one with room for none
+        ({"epochs": 0.5}, None, [4, 4, 4]),
+        ({}, 3, [4, 4, 4, 4, 4]),
+    ],
+)
+def test_planned_rows_are_those_of_the_steps_a_budget_has_room_for(budget, epochs, steps):
+    rows, training = [Counted(n) for n in range(20)], Training(batch_size=4, seed=7, budget=Budget(**budget))
+    found = planned(rows, training=training, epochs=epochs)
+    assert found == [
+        row for index, size in enumerate(steps) for row in step_rows(rows, 4, seed=7, round_index=0, index=index)[:size]
+    ]
+
+
+def test_all_rows_are_planned_where_nobody_knows_how_many_a_budget_has_room_for():
+    rows = [Counted(n) for n in range(20)]
+    assert planned(rows, training=Training(batch_size=4, budget=Budget(seconds=1)), epochs=None) == rows

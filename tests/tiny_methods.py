@@ -99,7 +99,7 @@ def rows(built: Built, learner: Learner) -> list[Group]:
     """A method's rows as the loop trains them: with the log-probabilities of the start where they are read."""
     if not reads_reference(built.method):
         return built.groups
-    method, _ = with_reference(built.method, (), learner, None)
+    method, _, _ = with_reference(built.method, (), learner, None, list)
     return list(method.targets(()))
 
 

@@ -21,7 +21,7 @@ from heedful.objectives.likelihood import advantage_weighted_nll, value_regressi
 from heedful.sources.fixed import fixed
 from heedful.targets.weight import segment_rewards
 
-NEEDS: dict[str, str] = {}
+NEEDS: dict[str, tuple[str, ...]] = {}
 TRAINING: dict[str, Any] = {}
 FEEDBACK = frozenset({"segments", "scores", "labels", "pairs", "rankings"})
 

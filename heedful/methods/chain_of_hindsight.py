@@ -23,7 +23,7 @@ from heedful.targets.chain import Documents, Form, Layout, chains, has_a_better_
 from heedful.targets.markers import FAMILIES, marker
 from heedful.text import Text
 
-NEEDS: dict[str, str] = {}
+NEEDS: dict[str, tuple[str, ...]] = {}
 TRAINING: dict[str, Any] = {"optim": {"betas": (0.9, 0.95)}}  # paper v6; it gives no learning rate, and 512 rows a step
 FEEDBACK = frozenset({"pairs", "critiques", "refinements"})
 

@@ -22,7 +22,7 @@ from heedful.sources.fixed import fixed
 from heedful.targets.relabel import control_tokens
 from heedful.targets.segments import threshold_or_median
 
-NEEDS: dict[str, str] = {}
+NEEDS: dict[str, tuple[str, ...]] = {}
 TRAINING: dict[str, Any] = {}
 FEEDBACK = frozenset({"segments", "scores", "labels", "pairs", "rankings"})
 

@@ -19,7 +19,7 @@ from heedful.objectives.comparison import dpo_hinge, dpo_sigmoid, ipo, ipo_per_t
 from heedful.sources.fixed import fixed
 from heedful.targets.pair import compared_responses
 
-NEEDS: dict[str, str] = {}
+NEEDS: dict[str, tuple[str, ...]] = {}
 TRAINING: dict[str, Any] = {"optim": {"lr": 1e-6, "weight_decay": 0.0}, "batch_size": 64}  # the paper's, by TRL's docs
 FEEDBACK = frozenset({"pairs"})
 

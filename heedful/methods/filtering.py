@@ -18,7 +18,7 @@ from heedful.objectives.likelihood import nll
 from heedful.sources.fixed import fixed
 from heedful.targets.relabel import best_documents, threshold_or_quantile
 
-NEEDS: dict[str, str] = {}
+NEEDS: dict[str, tuple[str, ...]] = {}
 TRAINING: dict[str, Any] = {}
 FEEDBACK = frozenset({"segments", "scores", "labels", "pairs", "rankings"})
 

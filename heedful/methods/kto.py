@@ -19,7 +19,7 @@ from heedful.objectives.comparison import kto, mismatched_log_ratio
 from heedful.sources.fixed import fixed
 from heedful.targets.pair import labelled_responses
 
-NEEDS: dict[str, str] = {}
+NEEDS: dict[str, tuple[str, ...]] = {}
 TRAINING: dict[str, Any] = {"optim": {"lr": 1e-6, "weight_decay": 0.0}, "batch_size": 64}  # TRL's; it allows 16 to 128
 FEEDBACK = frozenset({"labels", "pairs"})
 

@@ -20,7 +20,7 @@ from heedful.objectives.comparison import bradley_terry, comparison_accuracy, pl
 from heedful.sources.fixed import fixed
 from heedful.targets.rank import paired_responses, ranked_responses
 
-NEEDS: dict[str, str] = {}
+NEEDS: dict[str, tuple[str, ...]] = {}
 TRAINING: dict[str, Any] = {  # the paper's, appendix C.2; it states no decay of weights
     "optim": {"lr": 9e-6, "betas": (0.9, 0.95), "weight_decay": 0.0, "decay": "cosine", "final": 0.1},
     "batch_size": 64,

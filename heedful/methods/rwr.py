@@ -19,7 +19,7 @@ from heedful.objectives.likelihood import weighted_nll
 from heedful.sources.fixed import fixed
 from heedful.targets.weight import exponential_weights
 
-NEEDS: dict[str, str] = {}
+NEEDS: dict[str, tuple[str, ...]] = {}
 TRAINING: dict[str, Any] = {}
 FEEDBACK = frozenset({"segments", "scores", "labels", "pairs", "rankings"})
 

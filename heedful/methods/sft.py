@@ -15,7 +15,7 @@ from heedful.objectives.likelihood import nll
 from heedful.sources.fixed import fixed
 from heedful.targets.relabel import demonstrations
 
-NEEDS: dict[str, str] = {}
+NEEDS: dict[str, tuple[str, ...]] = {}
 TRAINING: dict[str, Any] = {}
 FEEDBACK = frozenset({"demonstrations", "imitable"})
 

@@ -16,7 +16,8 @@ class Subject:
 
     Attributes:
         prefix, line_prefix, suppress: as in heedful.json: ids where the response begins, before each line, never drawn.
-        num_samples: more than 1 takes the best of so many by the gold scorer.
+        num_samples: more than 1 takes the best of so many.
+        judge: folder of the reward model that says which is best; the gold scorer where there is none.
     """
 
     model: str | Path
@@ -24,6 +25,7 @@ class Subject:
     line_prefix: int | None = None
     suppress: Sequence[int] = ()
     num_samples: int = 1
+    judge: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -84,16 +86,20 @@ class Task(Protocol):
         """Those compared where none are asked for."""
 
     @property
+    def every(self) -> Sequence[str]:
+        """All there are, variants (`sft/labelers`) included; each has feedback and settings by its name."""
+
+    @property
     def budget(self) -> Mapping[str, float]:
         """Of each method, where none is asked for."""
 
     def prepare(self, folder: Path, budget: Mapping[str, float], say: Callable[[Mapping[str, Any]], None]) -> None:
         """Make what the rows need, once, in the folder of the comparison; a resumed one finds it there."""
 
-    def feedback(self, method: str) -> Sequence[Feedback]:
+    def feedback(self, name: str) -> Sequence[Feedback]:
         """What the method learns from."""
 
-    def settings(self, method: str) -> Mapping[str, Any]:
+    def settings(self, name: str) -> Mapping[str, Any]:
         """The recipe of the method on this task."""
 
     def references(self) -> Sequence[Reference]:
@@ -105,9 +111,11 @@ class Task(Protocol):
         *,
         seed: int,
         base_samples: Sequence[Mapping[str, Any]] | None = None,
+        reward: Path | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> Evaluation:
-        """Measure a subject; against the base's samples, where it has been measured."""
+        """Measure a subject; against the base's samples, where it has been measured; and by a learned reward, the
+        folder of whose model is `reward`."""
 
     def describe(self) -> Mapping[str, Any]:
         """Data files and their sha256, for the manifest."""

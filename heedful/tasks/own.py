@@ -26,7 +26,7 @@ from heedful.methods import JUDGING, METHODS, load_method
 from heedful.models import Policy, best_device, commit, load, load_tokenizer
 from heedful.records import Feedback, Response, prompt_text, strict_pairs
 from heedful.sampling import Sampling, best_of_n, generate
-from heedful.scorers import item_of, load_scorer, score_all
+from heedful.scorers import RewardModelScorer, item_of, load_scorer, score_all
 from heedful.targets.relabel import imitated_response
 from heedful.tasks import Evaluation, MetricKind, Reference, Subject
 from heedful.tasks.pep8.assets import ASSETS
@@ -103,6 +103,7 @@ class OwnFile:
             found["pref_accuracy_per_token"] = MetricKind("share", "higher")
         if any(imitated_response(record) is not None for record in self.held_out):
             found["bits_per_byte"] = MetricKind("bits", "lower")
+        found["reward"] = MetricKind("score", "higher")
         found["length"] = MetricKind("characters", "none")
         return found
 
@@ -120,6 +121,11 @@ class OwnFile:
             raise DataError("no method can learn from it", where=self.file.path, hint="see `heedful data inspect`")
         return able
 
+    @property
+    def every(self) -> Sequence[str]:
+        """The same: a file has no variants."""
+        return self.methods
+
     @cached_property
     def budget(self) -> Mapping[str, float]:
         """One pass over every response of the training part, its prompt once, in tokens of this model."""
@@ -136,11 +142,11 @@ class OwnFile:
         """
         self._fitting(Text(load_tokenizer(self.base), max_length=require_context(load(self.base))))
 
-    def feedback(self, method: str) -> Sequence[Feedback]:
+    def feedback(self, name: str) -> Sequence[Feedback]:
         """The training part; each method takes the records that can feed it."""
         return self.train_part
 
-    def settings(self, method: str) -> Mapping[str, Any]:
+    def settings(self, name: str) -> Mapping[str, Any]:
         """One recipe for all; `--set` changes it."""
         return read_yaml(RECIPE)
 
@@ -172,6 +178,7 @@ class OwnFile:
         *,
         seed: int,
         base_samples: Sequence[Mapping[str, Any]] | None = None,
+        reward: Path | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> Evaluation:
         """Read the held-out responses, then answer held-out prompts.
@@ -189,6 +196,8 @@ class OwnFile:
         self._read(policy, text, subject, found, readable)
         say("sampling")
         self._sample(policy, text, subject, found, seed, base_samples, asked[: None if self.judge else NUM_SAMPLES])
+        if reward is not None:
+            self._reward(found, RewardModelScorer(reward))
         return found
 
     def _require_what_the_judge_needs(self) -> None:
@@ -314,6 +323,13 @@ class OwnFile:
         if self.judge and subject.num_samples > 1:
             found.ledger["sampled_tokens"] = sum(len(sample.tokens) for several in drawn for sample in several)
             found.ledger["scorer_calls"] = {self.judge.name: sum(map(len, drawn))}
+
+    def _reward(self, found: Evaluation, scorer: RewardModelScorer) -> None:
+        records = {record.id: record for record in self.held_out}
+        answers = [(s["prompt_id"], Response(s["response"], truncated=s["truncated"])) for s in found.samples]
+        scores = score_all(scorer, [item_of(records[id], answer, id) for id, answer in answers])
+        for sample, score in zip(found.samples, scores):
+            found.per_prompt[sample["prompt_id"]]["reward"] = sample["reward"] = score.value
 
     def _judged(self, asked: Sequence[tuple], drawn: Sequence[Sequence]) -> list[list[float]]:
         assert self.judge is not None

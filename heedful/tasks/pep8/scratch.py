@@ -45,6 +45,7 @@ class PHFPEP8(PEP8):
 
     name = "phf-pep8"
     methods: Sequence[str] = tuple(name for name in OBJECTIVES if name != "mle")  # which is the base
+    every: Sequence[str] = methods
     budget: Mapping[str, float] = {"tokens": 6_000_000}
 
     def __init__(self, *, split: str = "test", num_prompts: int | None = None, corpus: Path | None = None):
@@ -80,15 +81,15 @@ class PHFPEP8(PEP8):
         assert self.corpus, "prepare() makes it"
         return list(documents(self.corpus, "base", scored=True))
 
-    def feedback(self, method: str) -> Sequence[Feedback]:
+    def feedback(self, name: str) -> Sequence[Feedback]:
         """The base split's text, each line scored."""
         return self._documents
 
-    def settings(self, method: str) -> Mapping[str, Any]:
+    def settings(self, name: str) -> Mapping[str, Any]:
         """One recipe for all arms, and the objective's own settings."""
-        if method not in OBJECTIVES:
-            raise unknown(method, "objective", list(OBJECTIVES), where=self.name)
-        return {**TRAINING, "method": dict(OBJECTIVES[method])}
+        if name not in OBJECTIVES:
+            raise unknown(name, "objective", list(OBJECTIVES), where=self.name)
+        return {**TRAINING, "method": dict(OBJECTIVES[name])}
 
     def references(self) -> Sequence[Reference]:
         """The MLE arm, whose model `prepare` trained."""

@@ -14,7 +14,7 @@ from heedful.evals.kl import kl_per_response
 from heedful.models import Policy, best_device, load, load_tokenizer
 from heedful.records import Feedback, Response, Segment, from_json
 from heedful.sampling import Sampling, best_of_n, generate
-from heedful.scorers import Item, score_all
+from heedful.scorers import Item, RewardModelScorer, score_all
 from heedful.scorers.pep8 import PEP8Chars, PEP8Lines
 from heedful.scorers.reading import cut_at_last_logical_line, split_rows
 from heedful.tasks import Evaluation, MetricKind, Reference, Subject
@@ -31,7 +31,8 @@ LINE_SCORED = ("mle", "filtering", "conditional", "unlikelihood", "rwr", "awr")
 COMPARED = ("mle", "sft", "filtering", "conditional", "unlikelihood", "rwr", "awr")  # what fits a quarter of an hour
 LABELERS = "labelers"  # the variant of a method that learns from their word where its own text is another
 JUDGED = ("slic_hf", "dpo", "kto", "chain_of_hindsight")  # have no other
-EVERY = (*COMPARED, *JUDGED, *(f"{name}/{LABELERS}" for name in ("mle", "sft", "conditional", "unlikelihood")))
+BASELINES = ("mle", "sft", "conditional", "unlikelihood")  # of what learns from comparisons
+EVERY = (*COMPARED, *JUDGED, *(f"{name}/{LABELERS}" for name in BASELINES), "best_of_n/reward_model")
 
 
 class PEP8:
@@ -50,6 +51,7 @@ class PEP8:
     metrics: Mapping[str, MetricKind] = {
         "gold": MetricKind("score", "higher"),
         "clean_share": MetricKind("share", "higher"),
+        "reward": MetricKind("score", "higher"),
         "pep8_chars": MetricKind("findings per 100 characters, negative", "higher"),
         "bits_per_byte_clean": MetricKind("bits", "lower"),
         "bits_per_byte_dirty": MetricKind("bits", "lower"),
@@ -142,6 +144,7 @@ class PEP8:
         *,
         seed: int,
         base_samples: Sequence[Mapping[str, Any]] | None = None,
+        reward: Path | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> Evaluation:
         """Sample once a prompt, score, and read held-out text."""
@@ -151,6 +154,8 @@ class PEP8:
         found, samples = self._sample(policy, subject, seed)
         say("scoring")
         self._score(found)
+        if reward is not None:
+            self._reward(found, reward)
         say("reading held-out text")
         self._read(policy, subject, found, samples)
         self._guard(found, base_samples)
@@ -171,7 +176,7 @@ class PEP8:
             for row, several in zip(self.prompts, drawn)
         ]
         golds = gold_scores(self.prompts, texts)
-        chosen = best_of_n(drawn, golds)
+        chosen = best_of_n(drawn, golds if subject.judge is None else rewards(subject.judge, self.prompts, texts))
         found = Evaluation()
         for row, several, cut, scores, sample in zip(self.prompts, drawn, texts, golds, chosen):
             index = several.index(sample)
@@ -181,7 +186,8 @@ class PEP8:
             )
         if subject.num_samples > 1:  # a way to answer, and its cost; one answer a prompt is how all are measured
             calls = sum(map(len, texts))
-            found.ledger = {"sampled_tokens": calls * RESPONSE_TOKENS, "scorer_calls": {"pep8_lines": calls}}
+            judge = "reward_model" if subject.judge else "pep8_lines"
+            found.ledger = {"sampled_tokens": calls * RESPONSE_TOKENS, "scorer_calls": {judge: calls}}
         return found, chosen
 
     def _score(self, found: Evaluation) -> None:
@@ -197,6 +203,11 @@ class PEP8:
                 name: getattr(one, name)
                 for name in ("counted_lines", "comment_share", "distinct_3", "copy_rate", "line_length")
             }
+
+    def _reward(self, found: Evaluation, model: Path) -> None:
+        texts = [[sample["response"]] for sample in found.samples]
+        for sample, (value,) in zip(found.samples, rewards(model, self.prompts, texts)):
+            found.per_prompt[sample["prompt_id"]]["reward"] = sample["reward"] = value
 
     def _read(self, policy: Policy, subject: Subject, found: Evaluation, samples: Sequence) -> None:
         banned = self.text.control_ids
@@ -252,6 +263,14 @@ def gold_scores(prompts: Sequence[Mapping[str, Any]], texts: Sequence[Sequence[s
     """The gold score of each response, several to a prompt."""
     items = [Item(row["prompt"], text, id=row["id"]) for row, several in zip(prompts, texts) for text in several]
     scores = iter(score_all(PEP8Lines(), items))
+    return [[next(scores).value for _ in several] for several in texts]
+
+
+def rewards(model: Path, prompts: Sequence[Mapping[str, Any]], texts: Sequence[Sequence[str]]) -> list[list[float]]:
+    """The learned reward of each response; like all responses of the task they are cut, not finished."""
+    pairs = [(row, text) for row, several in zip(prompts, texts) for text in several]
+    items = [Item(row["prompt"], text, id=row["id"], truncated=True) for row, text in pairs]
+    scores = iter(score_all(RewardModelScorer(model), items))
     return [[next(scores).value for _ in several] for several in texts]
 
 
