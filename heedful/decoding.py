@@ -1,8 +1,8 @@
-"""Reading tokens one at a time with any Hugging Face causal model: what sampling.py draws from.
+"""Reading tokens one at a time with any Hugging Face language model: what sampling.py draws from.
 
 A prompt's keys and values are computed and kept once, however many rows continue it; what follows a prompt lives in
 tensors allocated once; rows that are done make room. Where a model cannot work so, which is found out by trying, a
-slower way gives the same logits.
+slower way gives the same logits. An encoder-decoder has a reader of its own, in encoder_decoder.py.
 """
 
 import contextlib
@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 from transformers.masking_utils import sdpa_mask
+
+from heedful import encoder_decoder
 
 PREFILL_TOKENS = 8192  # prompt tokens encoded in one forward, padding included: bounds the memory of a prefill
 PLAIN_LOGITS = 2**26  # logits of one forward without a cache: 256 MB in float32
@@ -272,7 +274,7 @@ def fill_holes(is_kept: list[bool]) -> list[int]:
     return [i if is_kept[i] else next(last) for i in range(len(kept))]
 
 
-Decoder = _Cached | _Plain
+Decoder = _Cached | _Plain | encoder_decoder.Decoder
 _FASTEST: "weakref.WeakKeyDictionary[nn.Module, Callable]" = weakref.WeakKeyDictionary()
 
 
@@ -280,7 +282,7 @@ _FASTEST: "weakref.WeakKeyDictionary[nn.Module, Callable]" = weakref.WeakKeyDict
 def decoders(lm: PreTrainedModel) -> Iterator[Callable[[int], Decoder]]:
     """Get `lm` ready to be read; gives a function from the most tokens a row reads after its prompt to a decoder."""
     with torch.inference_mode(), _eval_mode(lm), _onednn_linears(lm):
-        yield functools.partial(_fastest(lm), lm)
+        yield functools.partial(encoder_decoder.Decoder if lm.config.is_encoder_decoder else _fastest(lm), lm)
 
 
 def _fastest(lm: PreTrainedModel) -> Callable[[PreTrainedModel, int], Decoder]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from heedful.checkpoint import load_info
 from heedful.errors import ConfigError, DataError
-from heedful.models import best_device, load, load_tokenizer
+from heedful.models import best_device, load, load_text, load_tokenizer
 from heedful.records import Feedback, Response, Score
 from heedful.sampling import Sample, Sampling, generate
 from heedful.scorers import Scorer, item_of, load_scorer, score_all
@@ -78,7 +78,7 @@ def sample(
     _require_refinable(refine, needs, model, is_judged=scorer is not None)
     settings = replace(asked, banned=(*asked.banned, *needs.suppress), line_prefix=needs.line_prefix)
     policy = load(model, device=best_device())
-    text = Text(load_tokenizer(model), max_length=2)  # `generate` refuses what does not fit
+    text = load_text(model)  # `generate` refuses what does not fit
     ids = [text.encode_prompt(r.prompt, line_prefix=needs.line_prefix) for r in records]
     draw = partial(generate, policy.lm, text, settings=settings)
     drawn = draw([[*prompt, *needs.prefix] for prompt in ids], k=k, seed=seed, progress=progress)

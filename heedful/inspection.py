@@ -6,10 +6,9 @@ from typing import Any
 
 from heedful.data import describe_feedback
 from heedful.methods import METHODS, load_method
-from heedful.models import load_tokenizer
+from heedful.models import load_text
 from heedful.records import Feedback
 from heedful.tasks.pep8.assets import ASSETS
-from heedful.text import Text
 
 
 def inspect_feedback(file: Sequence[Feedback], model: str | Path | None = None) -> dict[str, Any]:
@@ -19,6 +18,6 @@ def inspect_feedback(file: Sequence[Feedback], model: str | Path | None = None) 
         file: what `load_feedback` returns, or any records.
         model: folder or Hub name of a model, for the tokens and the mask of one example; the embedded one if none.
     """
-    tokenizer = load_tokenizer(ASSETS / "tokenizer" if model is None else model)
-    text = Text(tokenizer, max_length=tokenizer.model_max_length)
+    text = load_text(ASSETS / "tokenizer" if model is None else model)
+    text.max_length = text.tokenizer.model_max_length
     return describe_feedback(file, text, {name: load_method(name).FEEDBACK for name in METHODS})

@@ -1,4 +1,4 @@
-"""A Hugging Face causal language model with scalar heads: one forward gives log-probabilities and values.
+"""A Hugging Face language model with scalar heads: one forward gives log-probabilities and values.
 
 The shift between a token and the position that predicts it happens here and nowhere else. Only positions that predict
 a token somebody reads go through the LM head, in chunks, so logits [B, T, V] never exist.
@@ -16,17 +16,22 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
 )
 from transformers.utils import cached_file
 
+from heedful import encoder_decoder
 from heedful.batch import Branch, Group, TreeBatch, attention, collate
 from heedful.errors import RunError
 from heedful.masking import missed, without
 from heedful.method import Head, Outputs
+from heedful.text import Text
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +39,12 @@ CHUNK_ELEMENTS = {"cpu": 2**21}  # logits held at once: 8 MB in fp32, which stay
 LARGE_CHUNK = 2**25  # elsewhere: 128 MB
 NO_MEMORY = re.compile("out of memory|allocate memory|not enough memory|ALLOC_FAILED")  # CUDA, Linux, Windows, cuBLAS
 TOKENIZER_FILES = ("tokenizer*", "vocab*", "*.model")
-KINDS = {AutoModelForCausalLM: "a causal language model", AutoModelForSequenceClassification: "a reward model"}
+KINDS = {
+    AutoModelForCausalLM: "a causal language model",
+    AutoModelForSeq2SeqLM: "an encoder-decoder",
+    AutoModelForSequenceClassification: "a reward model",
+}
+CLASSIFIERS = ("score.weight", "classification_head.out_proj.weight")  # heads of decoders alone, and of the T5 family
 PROBE_TOLERANCE = 1e-3  # nats; above it the model reads plain rows only
 
 
@@ -94,6 +104,8 @@ class Policy(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """The LM head with whatever the architecture does to its logits; checked against the model by `probe`."""
+        if self.lm.config.is_encoder_decoder:
+            return encoder_decoder.logits(self.lm, hidden)
         logits = self.lm.get_output_embeddings()(hidden)
         config = self.lm.config.get_text_config()
         if (scale := getattr(config, "logit_scale", None)) is not None:
@@ -112,9 +124,12 @@ class Policy(nn.Module):
     def hidden(self, batch: TreeBatch) -> Tensor:
         """[B, T, H] last hidden states; plain rows need no mask, as padding stands behind every token that is read."""
         missing = missed(batch) if self.training else None
-        if missing is not None and not self.reads_trees:
+        has_encoder = self.lm.config.is_encoder_decoder
+        if missing is not None and (has_encoder or not self.reads_trees):
             hint = "switch past-token masking off: --set method.past_token_masking=0"
             raise RunError(f"{_name(self)} takes no attention mask, so that no past token can be masked", hint=hint)
+        if has_encoder:
+            return encoder_decoder.hidden(self.lm, batch)
         is_causal = batch.is_plain and missing is None
         options = {} if is_causal else {"attention_mask": self._masks(batch, missing), "position_ids": batch.position}
         return self.lm.base_model(batch.tokens, use_cache=False, **options).last_hidden_state
@@ -204,7 +219,7 @@ def load(
         RunError: no such model, weights in pickle only, cut, missing or of another shape, too little memory, an
             architecture that needs its own code, or a head that `Policy` does not compute.
     """
-    lm = read_weights(AutoModelForCausalLM, path, dtype)
+    lm = read_weights(AutoModelForCausalLM if start_token(path) is None else AutoModelForSeq2SeqLM, path, dtype)
     with _out_of_memory(path):
         policy = Policy(lm, heads, seed=seed).to(device, dtype)
     probe(policy)
@@ -230,10 +245,34 @@ def read_weights(auto: Any, path: str | Path, dtype: torch.dtype) -> PreTrainedM
             hint="a file may be cut, or config.json another model's: copy or download it again",
         ) from error
     lm, found = loaded
-    if auto is AutoModelForCausalLM and "score.weight" in found["unexpected_keys"]:  # with tied weights nothing lacks
+    if auto is not AutoModelForSequenceClassification and found["unexpected_keys"] & {*CLASSIFIERS}:
+        # with tied weights nothing lacks
         raise RunError("a reward model, which writes no text", where=str(path), allowed=KINDS[auto])
     _require_weights(path, sorted(found["missing_keys"]))
     return lm
+
+
+def _config(path: str | Path) -> PreTrainedConfig | None:
+    """A model's configuration; None where it cannot be read, and whoever loads the model says why."""
+    try:
+        return AutoConfig.from_pretrained(path, trust_remote_code=False)
+    except (OSError, ValueError):
+        return None
+
+
+def start_token(path: str | Path) -> int | None:
+    """The decoder's start token of an encoder-decoder in a folder or on the Hub; None for a decoder alone.
+
+    Raises:
+        RunError: an encoder-decoder that heedful cannot read.
+    """
+    config = _config(path)
+    return None if config is None else encoder_decoder.start_token(config, str(path))
+
+
+def load_text(path: str | Path, *, max_length: int = 2) -> Text:
+    """The tokenizer that belongs to a model, with heedful's rules for this kind of model round it."""
+    return Text(load_tokenizer(path), max_length=max_length, start_id=start_token(path))
 
 
 def load_tokenizer(path: str | Path):
@@ -251,7 +290,7 @@ def commit(name: str) -> str:
     try:
         return Path(str(cached_file(name, "config.json"))).parent.name
     except (OSError, ValueError) as error:
-        raise RunError(f"cannot load a causal language model: {error}", where=name) from error
+        raise RunError(f"cannot load a language model: {error}", where=name) from error
 
 
 def _require_folder(path: str | Path) -> None:
@@ -311,10 +350,7 @@ def probe(policy: Policy) -> None:
     Raises:
         RunError: the model's own logits are not finite, or not what `Policy.logits` computes.
     """
-    vocabulary = embedding(policy.lm).shape[0]
-    ids = [(7 * i + 3) % vocabulary for i in range(12)]
-    ones = [1.0] * 4
-    group = Group("probe", ids[:4], [Branch(ids[4:8], {"mask": ones}), Branch(ids[8:], {"mask": ones})])
+    group = _probe_group(policy.lm)
     training = policy.training
     policy.eval()
     with torch.no_grad():
@@ -324,6 +360,13 @@ def probe(policy: Policy) -> None:
         _require_own_head(policy, plain, own)
         policy.reads_trees = _tree_agrees(policy, group, plain)
     policy.train(training)
+
+
+def _probe_group(lm: PreTrainedModel) -> Group:
+    start, ones = encoder_decoder.start_token(lm.config, str(lm.name_or_path)), [1.0] * 4
+    ids = [id for id in ((7 * i + 3) % embedding(lm).shape[0] for i in range(13)) if id != start]
+    prompt = ids[:4] if start is None else [*ids[:3], start]
+    return Group("probe", prompt, [Branch(ids[4:8], {"mask": ones}), Branch(ids[8:12], {"mask": ones})])
 
 
 def _require_own_head(policy: Policy, found: Tensor, own: Tensor) -> None:
@@ -339,9 +382,14 @@ def _require_own_head(policy: Policy, found: Tensor, own: Tensor) -> None:
 
 
 def _own_logp(lm: PreTrainedModel, batch: TreeBatch) -> Tensor:
-    logp = _full(lm(batch.tokens, use_cache=False).logits).log_softmax(-1)[:, :-1]
-    picked = logp.gather(-1, batch.tokens[:, 1:, None]).squeeze(-1)
-    return (picked * batch.streams["mask"][:, 1:]).sum(-1)
+    """[B] by the model's own forward, of responses of four tokens."""
+    prompt, tokens = batch.tokens[:, :-4], batch.tokens[:, -4:]
+    if lm.config.is_encoder_decoder:
+        parts = {"input_ids": prompt[:, :-1], "decoder_input_ids": batch.tokens[:, -5:]}
+    else:
+        parts = {"input_ids": batch.tokens}
+    logp = _full(lm(**parts, use_cache=False).logits).log_softmax(-1)[:, -5:-1]
+    return logp.gather(-1, tokens[..., None]).squeeze(-1).sum(-1)
 
 
 def _tree_agrees(policy: Policy, group: Group, plain: Tensor) -> bool:
@@ -363,7 +411,9 @@ def _name(policy: Policy) -> str:
 
 
 def context_length(lm: PreTrainedModel) -> int | None:
-    """Most tokens the model has positions for; None where it does not say."""
+    """Most tokens the model has positions for; None where it does not say, or where they are relative."""
+    if lm.config.is_encoder_decoder:
+        return None
     config = lm.config.get_text_config()
     found = (getattr(config, name, None) for name in ("max_position_embeddings", "n_positions", "seq_length"))
     return next(filter(None, found), None)
@@ -392,7 +442,7 @@ def fit_vocabulary(
     if not new:
         return
     if size > rows:
-        lm.resize_token_embeddings(size, mean_resizing=False)
+        _resize(lm, size)
     head: Any = lm.get_output_embeddings()
     old = sorted(set(range(first)) - set(new))
     generator = torch.Generator().manual_seed(seed)
@@ -402,3 +452,11 @@ def fit_vocabulary(
             weight[new] = weight[old].mean(0) + 0.01 * noise.to(weight)
         if getattr(head, "bias", None) is not None:
             head.bias[new] = head.bias[old].mean()
+
+
+def _resize(lm: PreTrainedModel, size: int) -> None:
+    """transformers ties a T5 v1.1's LM head of its own to the embedding here, unless told that there is one."""
+    head, config = lm.get_output_embeddings(), lm.config
+    is_tied, config.tie_word_embeddings = config.tie_word_embeddings, head.weight is embedding(lm)
+    lm.resize_token_embeddings(size, mean_resizing=False)
+    config.tie_word_embeddings = is_tied

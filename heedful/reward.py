@@ -132,7 +132,7 @@ class Centre(NamedTuple):
 def centre(policy: Policy, text: Text, feedback: Sequence[Feedback], trained: Sequence[Feedback]) -> Centre:
     """The mean reward of the demonstrations of the feedback; where none fits the context, of the trained responses. Of
     more than a thousand an even share is read."""
-    own = Text(text.tokenizer, max_length=text.max_length)  # what it drops was not lost to training
+    own = text.within(text.max_length)  # what it drops was not lost to training
     groups = [group for record in feedback for group in _responses(record, own, demonstration=True)]
     over = "demonstrations" if groups else "training responses"
     groups = groups or [group for record in trained for group in _responses(record, own)]

@@ -1,8 +1,10 @@
 """Text to tokens: templates, masks and truncation are decided here, alone.
 
 Prompt, response and each segment are tokenised apart and their ids joined, in training and at inference alike. A
-sequence starts with a root token (BOS), so that the first token of anything has a predecessor. Text never turns into
-special tokens: a document that contains "<s>" gets the characters, not the token. Only a chat template may.
+prompt has a root, so that the first token of anything has a predecessor: BOS before it, or for an encoder-decoder EOS
+and the decoder's start token behind it. What stands before that start token is the encoder's, what follows it the
+decoder's; a document without a prompt is the answer to EOS alone. Text never turns into special tokens: a document that
+contains "<s>" gets the characters, not the token. Only a chat template may.
 """
 
 import re
@@ -40,20 +42,36 @@ class Text:
 
     Args:
         tokenizer: any Hugging Face tokenizer.
-        max_length: longest sequence in tokens, root and EOS included.
+        max_length: longest sequence in tokens, root and EOS included; prompt and response together, whoever reads them.
+        start_id: the decoder's start token, of an encoder-decoder.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, max_length: int):
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, max_length: int, start_id: int | None = None):
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.drops = Drops()
         self.bos_id = _first_id(tokenizer.bos_token_id, tokenizer.eos_token_id, what="BOS")
         self.eos_id = _first_id(tokenizer.eos_token_id, what="EOS")
         self.pad_id = tokenizer.pad_token_id
+        self.start_id = start_id
         vocabulary = tokenizer.get_vocab()
         self.good_id = vocabulary.get(GOOD)
         self.bad_id = vocabulary.get(BAD)
         self._adds_space = self.decode([*self._ids("\n"), *self._ids("a")]) != "\na"
+
+    def within(self, max_length: int) -> "Text":
+        """The same for another length, with drops of its own."""
+        return Text(self.tokenizer, max_length=max_length, start_id=self.start_id)
+
+    @property
+    def root(self) -> tuple[int, ...]:
+        """What an empty prompt is."""
+        return (self.bos_id,) if self.start_id is None else (self.eos_id, self.start_id)
+
+    @property
+    def joins(self) -> bool:
+        """Whether a response goes on where its prompt ends; a decoder of its own begins a text."""
+        return self.start_id is None
 
     @property
     def control_ids(self) -> tuple[int, ...]:
@@ -101,26 +119,31 @@ class Text:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def encode_prompt(self, prompt: str | Sequence[Message], *, line_prefix: int | None = None) -> list[int]:
-        """Root, then the prompt; a conversation is what the model's own template makes of it, up to the answer.
+        """The prompt with its root; a conversation is what the model's own template makes of it, up to the answer.
 
         Args:
             line_prefix: a token put before each line of the prompt, as conditional models with a token per line want.
         """
         if not isinstance(prompt, str):
-            return self._render(prompt) or [self.bos_id]
+            rendered = self._render(prompt)
+            return rendered or [*self.root] if self.start_id is None else [*rendered, *self.root]
         if line_prefix is None:
-            return [self.bos_id, *self.encode(prompt)]
+            return self._rooted(self.encode(prompt))
         lines = LINE.split(prompt) if prompt else []
         ids = (self.encode(line, continues=number > 0) for number, line in enumerate(lines))
-        return [self.bos_id, *chain.from_iterable([line_prefix, *line] for line in ids)]
+        return self._rooted(chain.from_iterable([line_prefix, *line] for line in ids))
+
+    def _rooted(self, ids: Iterable[int]) -> list[int]:
+        return [*self.root, *ids] if self.start_id is None else [*ids, *self.root]
 
     def encode_response(self, *pieces: str, finished: bool = True, continues: bool = True) -> list[int]:
         """Ids of a response in pieces that are tokenised apart; it ends in exactly one EOS if it is finished.
 
         Args:
-            continues: it answers a prompt; a document begins.
+            continues: it answers a prompt; a document begins, and so does whatever a decoder of its own writes.
         """
-        ids = [id for n, piece in enumerate(pieces) for id in self.encode(piece, continues=continues or n > 0)]
+        joins = continues and self.joins
+        ids = [id for n, piece in enumerate(pieces) for id in self.encode(piece, continues=joins or n > 0)]
         return [*ids, *([self.eos_id] if finished else [])]
 
     def fit(
@@ -157,15 +180,15 @@ class Text:
         """
         start = 0
         while start < len(branch.tokens):
-            again = [id for id in inside[start : start + 1] if id is not None and self.max_length > 2]
-            stop = start + self.max_length - 1 - len(again)
+            again = [id for id in inside[start : start + 1] if id is not None and self.max_length > len(self.root) + 1]
+            stop = start + self.max_length - len(self.root) - len(again)
             tokens = [*again, *branch.tokens[start:stop]]
             streams = {
                 name: [values[start] for _ in again] + [*values[start:stop]] for name, values in branch.streams.items()
             }
             if any(value for stream in streams.values() for value in stream):
                 piece = Branch(tokens, streams, branch.fields)
-                yield Group(f"{id}:{start}" if start else id, (self.bos_id,), (piece,))
+                yield Group(f"{id}:{start}" if start else id, self.root, (piece,))
             start = stop
 
     def _render(self, messages: Sequence[Message]) -> list[int]:

@@ -29,7 +29,7 @@ from heedful.loop import train as run_loop
 from heedful.method import Inputs, Method
 from heedful.methods import BESIDE, METHODS, load_method
 from heedful.mirrors import start as start_mirrors
-from heedful.models import Policy, context_length, fit_vocabulary, load, load_tokenizer
+from heedful.models import Policy, context_length, fit_vocabulary, load, load_text
 from heedful.probes import Probes
 from heedful.records import Feedback
 from heedful.records import to_json as as_json
@@ -38,6 +38,8 @@ from heedful.reward_export import classifier_of, export_reward_model
 from heedful.runs import Run
 from heedful.schedule import stable_seed
 from heedful.text import Text
+
+T5_LENGTH = 2 * 512  # of prompt and response together: 512 each (Raffel et al. 2020, section 3.1.2)
 
 
 class Settings(Training):
@@ -72,8 +74,8 @@ def prepare(
         ConfigError: unknown method or setting. DataError: the feedback cannot feed the method. RunError: no such model.
     """
     module, (resolved, config) = load_method(name), read_settings(name, settings or {})
-    tokenizer = load_tokenizer(model)
-    text, known = Text(tokenizer, max_length=2), len(tokenizer)
+    text = load_text(model)
+    known = len(text.tokenizer)
     trained, held_out = hold_out(
         learnable(name, feedback), resolved.validation, resolved.max_validation, seed=resolved.seed
     )
@@ -86,7 +88,7 @@ def prepare(
     context = require_context(policy, resolved.max_length)
     text.max_length = min(resolved.max_length or context, context)
     untrained = _untrained_controls(model, method)
-    fit_vocabulary(policy.lm, len(tokenizer), known=known, untrained=untrained, seed=resolved.seed)
+    fit_vocabulary(policy.lm, len(text.tokenizer), known=known, untrained=untrained, seed=resolved.seed)
     return Prepared(name, resolved, method, policy, text, trained, held_out)
 
 
@@ -303,10 +305,13 @@ def hold_out(
 def require_context(policy: Policy, otherwise: int | None = None) -> int:
     """The longest sequence the model has positions for; `otherwise` where it does not say.
 
+    Positions of an encoder-decoder are relative: any length will do, and what T5 was trained on is the default.
+
     Raises:
         RunError: neither says.
     """
-    found = context_length(policy.lm) or otherwise
+    usual = T5_LENGTH if policy.lm.config.is_encoder_decoder else None
+    found = context_length(policy.lm) or otherwise or usual
     if found is None:
         raise RunError("the model does not say how long its context is", hint="set max_length")
     return found

@@ -259,3 +259,48 @@ def test_where_all_rows_are_too_long_the_longest_is_named_with_the_limit(prompt)
     tokens = len(prompt) + 3
     assert f"the longest has {tokens} tokens (record b): expected at most 3, " in str(found.value)
     assert f"--set max_length={tokens} where the context allows it" in str(found.value)
+
+
+# ---- an encoder-decoder
+
+
+@pytest.fixture
+def paired():
+    """The text of an encoder-decoder whose decoder starts with the token of padding."""
+    return Text(letters(bos_token=None), max_length=8, start_id=0)
+
+
+def test_the_prompt_of_an_encoder_ends_in_eos_and_the_decoders_start_token(paired):
+    tokens = named(paired, paired.encode_prompt("ab"))
+    assert tokens == ["a", "b", "</s>", "<pad>"]
+    assert paired.encode_prompt("") == [*paired.root] == [paired.eos_id, 0]
+
+
+def test_a_bos_that_the_tokenizer_has_is_no_part_of_an_encoders_prompt():
+    text = Text(letters(), max_length=8, start_id=0)
+    assert text.bos_id not in text.encode_prompt("ab")
+
+
+def test_a_line_prefix_stands_in_an_encoders_prompt_as_in_any_other(paired):
+    ids = paired.encode_prompt("a\nb", line_prefix=9)
+    assert named(paired, ids) == ["6", "a", "\n", "6", "b", "</s>", "<pad>"]
+
+
+def test_a_conversation_ends_in_eos_and_the_decoders_start_token(paired):
+    paired.tokenizer.chat_template = "{% for m in messages %}{{ m.content }};{% endfor %}"
+    ids = paired.encode_prompt([Message("user", "ab")])
+    assert named(paired, ids) == ["a", "b", ";", "</s>", "<pad>"]
+
+
+def test_a_document_is_cut_into_rows_that_each_answer_eos(paired):
+    branch = Branch(paired.encode("abcdefghij"), {"mask": [1.0] * 10})
+    rows = list(paired.chunks("d", branch))
+    assert [row.prompt for row in rows] == [paired.root] * 2
+    assert [paired.decode(row.branches[0].tokens) for row in rows] == ["abcdef", "ghij"]
+
+
+def test_a_decoder_begins_a_text_where_a_response_alone_goes_on():
+    alone = Text(like_llama2(), max_length=8)
+    paired = Text(like_llama2(), max_length=8, start_id=0)
+    assert named(alone, alone.encode_response("a", "b")) == ["a", "b", "</s>"]
+    assert named(paired, paired.encode_response("a", "b")) == ["▁a", "b", "</s>"]

@@ -42,7 +42,7 @@ def _group(text: Text, document: Mapping[str, Any], marked: bool) -> Group:
         control = [text.control_ids[1 if count else 0]] if marked else []
         tokens += [*control, *ids]
         own += [0.0] * len(control) + [1.0] * len(ids)
-    return Group(document["id"], (text.bos_id,), (Branch(tokens, {"mask": own}),))
+    return Group(document["id"], text.root, (Branch(tokens, {"mask": own}),))
 
 
 def name_tokens(text: Text, document: str) -> list[bool]:

@@ -146,7 +146,8 @@ def _branch(
     streams: dict[str, list[float]] = {name: [] for name in eos}
     for segment in segments_of(record, index):
         marked = mark(record, index, segment)
-        ids = [*marked.prefix, *text.encode(segment.text, continues=record.prompt != "" or bool(tokens))]
+        continues = bool(tokens) or (record.prompt != "" and text.joins)
+        ids = [*marked.prefix, *text.encode(segment.text, continues=continues)]
         tokens += ids
         inside += [None, *[next(iter(marked.prefix), None)] * (len(ids) - 1)][: len(ids)]
         for name in streams:

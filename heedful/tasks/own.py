@@ -23,7 +23,7 @@ from heedful.errors import DataError
 from heedful.evals.capability import NATS_PER_BIT
 from heedful.evals.likelihood import read_tokens
 from heedful.methods import JUDGING, METHODS, load_method
-from heedful.models import Policy, best_device, commit, load, load_tokenizer
+from heedful.models import Policy, best_device, commit, load, load_text
 from heedful.records import Feedback, Response, prompt_text, strict_pairs
 from heedful.sampling import Sampling, best_of_n, generate
 from heedful.scorers import RewardModelScorer, item_of, load_scorer, score_all
@@ -129,7 +129,7 @@ class OwnFile:
     @cached_property
     def budget(self) -> Mapping[str, float]:
         """One pass over every response of the training part, its prompt once, in tokens of this model."""
-        text = Text(load_tokenizer(self.base), max_length=2)
+        text = load_text(self.base)
         texts = [prompt_text(record.prompt) for record in self.train_part]
         texts += [response.text for record in self.train_part for response in record.responses]
         return {"tokens": sum(len(text.encode(piece)) + 1 for piece in texts)}
@@ -140,7 +140,7 @@ class OwnFile:
         Raises:
             DataError: nothing held out fits the model's context.
         """
-        self._fitting(Text(load_tokenizer(self.base), max_length=require_context(load(self.base))))
+        self._fitting(load_text(self.base, max_length=require_context(load(self.base))))
 
     def feedback(self, name: str) -> Sequence[Feedback]:
         """The training part; each method takes the records that can feed it."""
@@ -186,7 +186,7 @@ class OwnFile:
         Of both the same for every method: those that fit the context with any method's control tokens.
         """
         policy = load(subject.model, device=best_device())
-        text = Text(load_tokenizer(subject.model), max_length=require_context(policy))
+        text = load_text(subject.model, max_length=require_context(policy))
         say = progress or (lambda message: None)
         found = Evaluation()
         readable, asked = self._fitting(text)
@@ -215,7 +215,7 @@ class OwnFile:
     def _require_chat_template(self) -> None:
         prompts = (record.prompt for record in (*self.held_out, *self.train_part))
         if conversation := next((prompt for prompt in prompts if not isinstance(prompt, str)), None):
-            Text(load_tokenizer(self.base), max_length=2).encode_prompt(conversation)
+            load_text(self.base).encode_prompt(conversation)
 
     def _fitting(self, text: Text) -> tuple[Rows, list[int]]:
         """The responses that can be read, and the records whose prompt can be answered.
@@ -368,7 +368,7 @@ def _one_per_prompt(records: Sequence[Feedback]) -> list[Feedback]:
 def _chunks(text: Text, marked: Sequence[int], own: Sequence[float]) -> list[list[int]]:
     """A document in rows as training has them, cut where it would be with a control token before each line, so that
     every method reads the same rows."""
-    narrow = Text(text.tokenizer, max_length=text.max_length - PREFIX_TOKENS)  # a row in mid-line begins with one too
+    narrow = text.within(text.max_length - PREFIX_TOKENS)  # a row in mid-line begins with one too
     chunks = (group.branches[0] for group in narrow.chunks("", Branch(marked, {"mask": own})))
     return [[id for id, is_own in zip(chunk.tokens, chunk.streams["mask"]) if is_own] for chunk in chunks]
 
