@@ -2,7 +2,8 @@
 
 What a method needs at inference goes where transformers looks for it, and in heedful.json for those who know heedful:
 
-    prefix         tokens where the response begins: the tokenizer and the chat template end every prompt with them
+    prefix         tokens where the response begins: the tokenizer and the chat template end every prompt with them; of
+                   an encoder-decoder the decoder reads them, and generation_config forces a single one
     line_prefix    a token before each line: the chat template puts it before the prompt's lines, and generation_config
                    (`sequence_bias`) forces it at the end of each line generated
     suppress       tokens never generated: `suppress_tokens` in generation_config
@@ -17,6 +18,7 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +77,9 @@ def export(lm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path |
     path = Path(path)
     _refuse_foreign(path)
     tokenizer, needs = _prepared(tokenizer, info, lm)
-    return write(
-        lm, tokenizer, path, dict(info) | needs, make_card=card, generation=_generation(lm, tokenizer, info, needs)
-    )
+    make_card = partial(card, task="text2text-generation", how=_how_to_answer(lm, needs)) if _is_pair(lm) else card
+    generation = _generation(lm, tokenizer, info, needs)
+    return write(lm, tokenizer, path, dict(info) | needs, make_card=make_card, generation=generation)
 
 
 def write(
@@ -174,13 +176,13 @@ def _prepared(
     }
     if wrong := [i for i in (*prefix, *line_prefix, *suppress) if not 0 <= i < len(tokenizer)]:
         raise ConfigError(f"token id {wrong[0]} is not in the vocabulary", allowed=f"0 to {len(tokenizer) - 1}")
-    root = _root(tokenizer)
+    root, end = ([], [tokenizer.eos_token_id]) if _is_pair(lm) else (_root(tokenizer), prefix)
     _forget_earlier_needs(tokenizer, root)
-    if prefix or not (_begins_with(tokenizer, root) or _speaks_in_turns(tokenizer, info)):
-        _put_round_every_text(tokenizer, root, prefix)
+    if not _is_as_trained(tokenizer, root, end, lm, info):
+        _put_round_every_text(tokenizer, root, end)
     if "token_type_ids" not in inspect.signature(lm.forward).parameters:  # `generate` refuses what it does not take
         _leave_out_types(tokenizer)
-    tokenizer.chat_template = _chat_template(tokenizer, info.get("chat_template"), root, needs)
+    tokenizer.chat_template = _chat_template(tokenizer, info.get("chat_template"), root, end, needs, lm)
     if tokenizer.chat_template is not None:
         tokenizer.split_special_tokens = False  # or the template's own tokens would be spelled out
     return tokenizer, needs | {"prefix_text": _spelled(tokenizer, prefix)}
@@ -232,6 +234,20 @@ def _begins_with(tokenizer: PreTrainedTokenizerBase, root: list[int]) -> bool:
     return tokenizer(PROBE_TEXT).input_ids[: len(root)] == root
 
 
+def _is_pair(lm: PreTrainedModel) -> bool:
+    """Whether an encoder reads the prompt and a decoder what the response begins with."""
+    return bool(lm.config.is_encoder_decoder)
+
+
+def _is_as_trained(
+    tokenizer: PreTrainedTokenizerBase, root: list[int], end: list[int], lm: PreTrainedModel, info: Mapping[str, Any]
+) -> bool:
+    """Whether the tokenizer itself begins and ends a text as training did."""
+    if _is_pair(lm):
+        return tokenizer(PROBE_TEXT).input_ids == [*_ids(tokenizer, PROBE_TEXT), *end]
+    return not end and (_begins_with(tokenizer, root) or _speaks_in_turns(tokenizer, info))
+
+
 def _speaks_in_turns(tokenizer: PreTrainedTokenizerBase, info: Mapping[str, Any]) -> bool:
     """A chat model without BOS, whose template alone says how a conversation begins."""
     template = info.get("chat_template") or tokenizer.chat_template
@@ -261,22 +277,28 @@ def _forget_earlier_needs(tokenizer: PreTrainedTokenizerBase, root: list[int]) -
 
 
 def _chat_template(
-    tokenizer: PreTrainedTokenizerBase, given: str | None, root: list[int], needs: Mapping[str, Any]
+    tokenizer: PreTrainedTokenizerBase,
+    given: str | None,
+    root: list[int],
+    end: list[int],
+    needs: Mapping[str, Any],
+    lm: PreTrainedModel,
 ) -> Any:
-    """The template given, else the tokenizer's own, with the prefix where the response begins.
+    """The template given, else the tokenizer's own, with what a prompt ends in where the response begins.
 
     Where there is none, only a line prefix needs one: it joins the contents, for a model of text has no turns.
     """
     template = given if given is not None else tokenizer.chat_template
-    prefix = _spelled(tokenizer, needs["prefix"])
+    ending = _spelled(tokenizer, end)
     if template is None and needs["line_prefix"] is not None:
         mark = _spelled(tokenizer, [needs["line_prefix"]])
-        return NOTE + _lines_template(_spelled(tokenizer, root), mark) + _ending(prefix + mark)
-    if template is None or not prefix:
+        ending += "" if _is_pair(lm) else mark
+        return NOTE + _lines_template(_spelled(tokenizer, root), mark) + _ending(ending)
+    if template is None or not ending:
         return template
     if isinstance(template, dict):
-        return {name: _with_prefix(part, prefix) for name, part in template.items()}
-    return _with_prefix(template, prefix)
+        return {name: _with_prefix(part, ending) for name, part in template.items()}
+    return _with_prefix(template, ending)
 
 
 def _spelled(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
@@ -329,10 +351,26 @@ def _generation(
     # set in any case: the model may have been exported for another method before
     settings.suppress_tokens = sorted(set(needs["suppress"]) - {mark}) or None
     settings.sequence_bias = _force_after_newline(tokenizer, mark) if mark is not None else None
+    if _is_pair(lm):
+        _force_first(settings, needs)
     unused = settings.update(**info.get("generation", {}))
     if unused:
         raise ConfigError(f"unknown generation setting {sorted(unused)[0]!r}", where="generation")
     return settings
+
+
+def _begin(needs: Mapping[str, Any]) -> list[int]:
+    """What a decoder reads behind its start token."""
+    return [*needs["prefix"], *([] if needs["line_prefix"] is None else [needs["line_prefix"]])]
+
+
+def _force_first(settings: GenerationConfig, needs: Mapping[str, Any]) -> None:
+    """Have a decoder begin with its one token; several go into `decoder_input_ids`, as the card says."""
+    first = _begin(needs)
+    settings.forced_bos_token_id = first[0] if len(first) == 1 else None
+    if len(first) == 1 and first[0] in (settings.suppress_tokens or ()):  # which would take away what is forced
+        settings.suppress_tokens = sorted({*settings.suppress_tokens} - {*first}) or None
+        settings.sequence_bias = [[first, -FORCE]]
 
 
 def _force_after_newline(tokenizer: PreTrainedTokenizerBase, mark: int) -> list[list[Any]]:
@@ -460,7 +498,7 @@ def _logits(lm: PreTrainedModel, weights: Mapping[str, Tensor], ids: Tensor) -> 
     lm.eval()
     try:
         with torch.no_grad():
-            call = {"input_ids": ids, "use_cache": False}
+            call = {"input_ids": ids, "use_cache": False} | ({"decoder_input_ids": ids} if _is_pair(lm) else {})
             return torch.func.functional_call(lm, dict(weights), (), call, tie_weights=False).logits.float()
     finally:
         lm.train(was_training)
@@ -509,9 +547,32 @@ def _how_to_generate(info: Mapping[str, Any]) -> str:
         lines.append("The tokenizer puts BOS before every text and the method's prefix after it; add neither by hand.")
     elif info.get("prefix"):
         lines.append("Put BOS before every text and the token ids `prefix` (in heedful.json) after it.")
-    if info.get("line_prefix") is not None:
-        lines.append("Each line follows a control token: use `apply_chat_template`, which marks the prompt's lines.")
-    return "\n\n".join(lines)
+    return "\n\n".join(lines + _on_lines(info))
+
+
+def _how_to_answer(lm: PreTrainedModel, needs: Mapping[str, Any]) -> str:
+    """The section on use of an encoder-decoder."""
+    lines = [
+        "## How to generate",
+        fenced(
+            'tokenizer = AutoTokenizer.from_pretrained("FOLDER")\n'
+            'model = AutoModelForSeq2SeqLM.from_pretrained("FOLDER")\n'
+            'model.generate(**tokenizer("PROMPT", return_tensors="pt"))'
+        ),
+        "The encoder reads the prompt, which the tokenizer ends with EOS, and the decoder writes the response.",
+    ]
+    if len(first := _begin(needs)) > 1:
+        start = [lm.config.decoder_start_token_id, *first]
+        lines.append(f"The response begins with tokens of the method: `generate` with `decoder_input_ids` [{start}].")
+    elif first:
+        lines.append("generation_config makes the decoder begin with the token of the method.")
+    return "\n\n".join(lines + _on_lines(needs))
+
+
+def _on_lines(info: Mapping[str, Any]) -> list[str]:
+    if info.get("line_prefix") is None:
+        return []
+    return ["Each line follows a control token: use `apply_chat_template`, which marks the prompt's lines."]
 
 
 def _table(header: tuple[str, str], rows) -> str:
