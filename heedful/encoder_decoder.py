@@ -41,7 +41,7 @@ def start_token(config: PreTrainedConfig, where: str) -> int | None:
         raise RunError(
             f"its decoder_start_token_id is {found}",
             where=where,
-            allowed="a token that no text contains, such as that of padding",
+            allowed="a token that no text has, such as that of padding",
             hint="set it in its config.json",
         )
     return found

@@ -21,6 +21,7 @@ from heedful.models import Policy
 from heedful.reward import OFFSET, Centre
 
 NO_GENERATION: Mapping[str, Any] = {"prefix": [], "line_prefix": None, "suppress": []}  # as every heedful.json has them
+ALLOWED = "a model such as Llama, Qwen, Mistral, Gemma, GPT-2, GPT-NeoX or OPT"
 JOINED = "root + prompt + response + EOS; no EOS where the response was cut"
 
 
@@ -45,6 +46,13 @@ def classifier_of(lm: PreTrainedModel) -> Any:
     Raises:
         RunError: transformers has none for this architecture that reads a bias-free linear head.
     """
+    if lm.config.is_encoder_decoder:
+        name = type(lm).__name__
+        raise RunError(
+            f"the sequence classifier of {name} is more than its trunk and one number, which is what a reward model is",
+            where=str(lm.name_or_path),
+            allowed=ALLOWED,
+        )
     config = copy.deepcopy(lm.config)
     config.num_labels = 1
     config.id2label, config.label2id = {0: "reward"}, {"reward": 0}
@@ -59,7 +67,7 @@ def classifier_of(lm: PreTrainedModel) -> Any:
     raise RunError(
         f"transformers has no sequence classifier for {type(lm).__name__}, so a reward model could not be exported",
         where=lm.name_or_path or "",
-        allowed="a model such as Llama, Qwen, Mistral, Gemma, GPT-2, GPT-NeoX or OPT",
+        allowed=ALLOWED,
     )
 
 

@@ -34,9 +34,9 @@ def like_llama2() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")
 
 
-def make_text(*, max_length: int = 64, control: bool = False, **options) -> Text:
+def make_text(*, max_length: int = 64, control: bool = False, start_id: int | None = None, **options) -> Text:
     """`letters` with heedful's rules round it, and with control tokens if asked."""
-    text = Text(letters(**options), max_length=max_length)
+    text = Text(letters(**options), max_length=max_length, start_id=start_id)
     if control:
         text.add_control_tokens()
     return text

@@ -42,6 +42,20 @@ def test_an_own_file_gives_a_table_a_page_and_results(heedful, wide_model, own):
     assert {"pref_accuracy", "bits_per_byte"} <= set(results["rows"][1]["metrics"])
 
 
+def test_a_model_with_an_encoder_is_compared_and_answers_like_any_other(heedful, tmp_path_factory, own):
+    from models import tiny
+    from tiny_text import letters
+
+    folder = tmp_path_factory.mktemp("t5")
+    tiny("t5").save_pretrained(folder)
+    letters(bos_token=None).save_pretrained(folder)
+    found = heedful("compare", own, "-m", folder, "--methods", "sft,slic_hf,conditional", *SMALL, "--json").json
+    assert [row["status"] for row in found["rows"]] == ["done"] * 4
+    assert {"pref_accuracy", "bits_per_byte", "length"} <= set(found["rows"][2]["metrics"])
+    (model,) = (heedful.folder / "runs/own").rglob("slic_hf*/model")
+    assert heedful("sample", model, "-p", "x", "--max-tokens", 3, "-q").out
+
+
 def test_without_methods_all_that_the_file_can_feed_are_compared(heedful, wide_model):
     rows = [{"prompt": f"say {n}: ", "responses": [{"text": f"good {n}", "demonstration": True}]} for n in range(40)]
     found = heedful("compare", heedful.write("d.jsonl", *rows), "-m", wide_model, *SMALL, "--json").json

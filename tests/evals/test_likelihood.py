@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from models import tiny
+from models import EOS, PAD, tiny
 
 from heedful import models
 from heedful.batch import Branch, Group
@@ -34,6 +34,24 @@ def test_a_reading_is_the_logp_the_hit_and_the_kl_of_each_read_token():
         kept = mine.isfinite()
         kl = (mine[kept].exp() * (mine[kept] - other[kept])).sum().item()
         assert found.kl[n].item() == pytest.approx(kl, abs=1e-4)
+
+
+@torch.no_grad()
+def test_of_an_encoder_decoder_what_is_read_is_what_the_decoder_writes():
+    policy, base = Policy(tiny("t5")), Policy(tiny("t5", seed=1))
+    marked = [Group("a", (5, 6, EOS, PAD, 9), (Branch((20, 21), {"mask": (1.0, 1.0)}),))]  # PAD is where it starts
+    plain = [Group("a", (5, 6, EOS, PAD), marked[0].branches)]
+    (found,) = read_tokens(policy, marked, reference=(base, plain))
+    mine, other = _distributions(policy.lm, [PAD, 9, 20])[1:], _distributions(base.lm, [PAD, 20])
+    assert found.logp.tolist() == pytest.approx([mine[0, 20].item(), mine[1, 21].item()], abs=1e-5)
+    assert found.kl.tolist() == pytest.approx((mine.exp() * (mine - other)).sum(-1).tolist(), abs=1e-4)
+
+
+def _distributions(lm, decoded: list[int]) -> torch.Tensor:
+    prompt = torch.tensor([[5, 6, EOS]])
+    return (
+        lm(input_ids=torch.tensor([[5, 6, EOS]]), decoder_input_ids=torch.tensor([decoded])).logits[0].log_softmax(-1)
+    )
 
 
 def test_chunks_of_the_head_change_no_reading(monkeypatch):

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from models import tiny
+from models import PAD, tiny
 from tiny_methods import build, good_and_bad, rows
-from tiny_text import scored
+from tiny_text import make_text, scored
 
 from heedful.batch import collate
 from heedful.config import Training
@@ -19,11 +19,11 @@ FEEDBACK = good_and_bad()
 STEPS = 120
 
 
-def learn(name, feedback=FEEDBACK, *, count=STEPS, **config):
+def learn(name, feedback=FEEDBACK, *, count=STEPS, model="llama", text=None, **config):
     """A method trained on the feedback until little is left to learn: what it logged last, and how to ask it."""
-    built = build(name, feedback, **config)
+    built = build(name, feedback, text=text, **config)
     optim = {"lr": 1e-2, "warmup": 0.1, "weight_decay": 0.0}
-    policy = Policy(tiny("llama"), built.method.heads)
+    policy = Policy(tiny(model), built.method.heads)
     learner = Learner(policy, Training(dtype="float32", optim=optim))
     work = [(built.method.objective, rows(built, learner))]
     for step in range(count):
@@ -149,3 +149,59 @@ def test_kto_parts_good_from_bad():
     logged, model = learn("kto", count=60)
     assert logged["kto"] < 0.05
     assert model.probability(good) > model.probability(bad)
+
+
+# ---- a T5 from random weights, whose encoder reads the prompt
+
+
+def learn_with_an_encoder(name, **config):
+    text = make_text(merges=[("a", "b"), ("c", "d")], control=True, bos_token=None, start_id=PAD)
+    return learn(name, model="t5", text=text, **config)
+
+
+def test_sft_of_an_encoder_decoder_learns_the_best_response_by_heart():
+    logged, model = learn_with_an_encoder("sft")
+    assert logged["nll"] < 0.02
+    assert model.answers() == GOOD
+
+
+def test_slic_hf_of_an_encoder_decoder_orders_every_pair_and_learns_the_good_text_by_heart():
+    logged, model = learn_with_an_encoder("slic_hf", nll_coef=1.0)
+    assert logged["rank_hinge"] == 0
+    assert logged["nll"] < 0.02
+    assert model.answers() == GOOD
+
+
+@pytest.mark.slow
+def test_dpo_of_an_encoder_decoder_orders_every_pair():
+    logged, model = learn_with_an_encoder("dpo", count=40)
+    assert logged["loss"] < 0.02
+    assert model.probability(good) > model.probability(bad)
+
+
+@pytest.mark.slow
+def test_kto_of_an_encoder_decoder_parts_good_from_bad():
+    logged, model = learn_with_an_encoder("kto", count=60)
+    assert logged["kto"] < 0.05
+    assert model.probability(good) > model.probability(bad)
+
+
+@pytest.mark.slow
+def test_a_control_token_of_an_encoder_decoder_stands_where_the_decoder_begins():
+    _, model = learn_with_an_encoder("conditional", threshold=0.0, drop=0.0)
+    assert model.answers() == GOOD
+    assert model.answers(prefix=[model.text.bad_id]) == BAD
+
+
+@pytest.mark.slow
+def test_unlikelihood_of_an_encoder_decoder_learns_the_good_text_and_unlearns_the_bad():
+    _, model = learn_with_an_encoder("unlikelihood", threshold=0.0, alpha=1.0)
+    assert model.answers() == GOOD
+    assert model.probability(bad) < 0.02
+
+
+@pytest.mark.slow
+def test_awr_of_an_encoder_decoder_learns_the_good_text_and_its_value():
+    logged, model = learn_with_an_encoder("awr", beta=0.2, alpha=0.5, count=240)
+    assert model.answers() == GOOD
+    assert logged["value_regression"] < 0.18  # its variance is 0.25
