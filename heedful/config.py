@@ -33,6 +33,7 @@ class Strict(BaseModel):
 
 C = TypeVar("C", bound=Strict)
 Beta = Annotated[float, Field(ge=0, lt=1)]
+Targets = Annotated[tuple[str, ...], Field(min_length=1)]  # names of linear layers
 
 
 class Optim(Strict):
@@ -69,6 +70,17 @@ class Budget(Strict):
         return {name: value for name, value in self if value is not None}
 
 
+class Lora(Strict):
+    """Adapters in place of full finetuning; see adapters.py. They want about ten times the learning rate of full
+    finetuning (Schulman et al. 2025, "LoRA Without Regret"), which no default makes them."""
+
+    rank: int = Field(16, gt=0)  # TRL's default
+    alpha: int = Field(32, gt=0)  # the update is alpha / rank * B A; TRL's default, and that of Schulman et al. 2025
+    targets: Literal["all-linear"] | Targets = "all-linear"  # but the LM head; Schulman et al. 2025
+    dropout: float = Field(0.0, ge=0, lt=1)  # of what A reads; peft's default (TRL: 0.05)
+    export: Literal["merged", "adapter"] = "merged"  # a plain model, or the adapter alone, which names its base
+
+
 class Training(Strict):
     """What the loop needs to know, whatever the method."""
 
@@ -80,6 +92,7 @@ class Training(Strict):
     seed: int = Field(0, ge=0, lt=2**63)
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"  # of the forward; weights stay fp32
     gradient_checkpointing: bool = False
+    lora: Lora | None = None  # None: every weight is trained
     validation: float = Field(0.02, ge=0, lt=1)  # share of prompts held out, at most `max_validation`
     max_validation: int = Field(256, ge=0)
     eval_every: int = Field(100, gt=0)  # steps
@@ -198,7 +211,8 @@ def override(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str,
         *parents, last = path.split(".")
         target = result
         for parent in parents:
-            target = target.setdefault(parent, {})
+            target[parent] = {} if target.get(parent) is None else target[parent]  # a group may be null in a recipe
+            target = target[parent]
             if not isinstance(target, dict):
                 found = f"{parent!r} in {path!r} is not a group of settings"
                 raise ConfigError(found, where="--set", allowed=f"{parent}=value")

@@ -61,7 +61,15 @@ START, END, NOTE = (
 )  # name what we told a tokenizer, so that it can be taken back
 
 
-def export(lm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path | str, info: Mapping[str, Any]) -> Path:
+def export(
+    lm: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    path: Path | str,
+    info: Mapping[str, Any],
+    *,
+    save: Callable[[Path, torch.dtype], None] | None = None,
+    make_card: Callable[[str, Mapping[str, Any]], str] | None = None,
+) -> Path:
     """Write the model, tokenizer, generation settings, heedful.json and a card; replace the folder in one step.
 
     Args:
@@ -70,6 +78,7 @@ def export(lm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path |
         info: goes into heedful.json and the card. Read here: `prefix` (text or ids), `line_prefix` (text, id or None),
             `suppress` (texts or ids), `dtype` of the stored weights (default: the model's own), `chat_template`,
             `generation` (settings for generation_config), `samples` and `metrics` (for the card).
+        save, make_card: of what is written in the model's place; see `write`.
     Raises:
         RunError: weights are not finite, the folder holds something else, the disk refused, or what was written does
             not give the same logits. What was there before is intact.
@@ -77,9 +86,11 @@ def export(lm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path |
     path = Path(path)
     _refuse_foreign(path)
     tokenizer, needs = _prepared(tokenizer, info, lm)
-    make_card = partial(card, task="text2text-generation", how=_how_to_answer(lm, needs)) if _is_pair(lm) else card
+    if make_card is None:
+        of_pair = {"task": "text2text-generation", "how": _how_to_answer(lm, needs)} if _is_pair(lm) else {}
+        make_card = partial(card, **of_pair)
     generation = _generation(lm, tokenizer, info, needs)
-    return write(lm, tokenizer, path, dict(info) | needs, make_card=make_card, generation=generation)
+    return write(lm, tokenizer, path, dict(info) | needs, make_card=make_card, generation=generation, save=save)
 
 
 def write(
@@ -90,6 +101,7 @@ def write(
     *,
     make_card: Callable[[str, Mapping[str, Any]], str],
     generation: GenerationConfig | None = None,
+    save: Callable[[Path, torch.dtype], None] | None = None,
 ) -> Path:
     """Write a model of any task and its tokenizer as they are, with heedful.json and a card; see `export`.
 
@@ -97,6 +109,7 @@ def write(
         info: goes into heedful.json; read here: `dtype`.
         make_card: name and info -> the card.
         generation: settings for generation_config, of a model that generates.
+        save: writes what stands for the model into a folder, in a dtype; the whole model if not given.
     """
     path = Path(path)
     _refuse_foreign(path)
@@ -105,12 +118,14 @@ def write(
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent, of=path.name)
-    need = sum(p.numel() for p in model.parameters()) * dtype.itemsize * SPACE_MARGIN
+    written = [p.numel() for p in model.parameters() if save is None or p.requires_grad]
+    need = sum(written) * dtype.itemsize * SPACE_MARGIN
     require_space(path, need)
     temp = temp_path(path)
     with writing(path, need=need), discarding(temp), _quiet():
-        _write_model(model, tokenizer, temp, dtype, generation)
-        _load_back(model, temp, dtype)
+        _write_model(model, tokenizer, temp, dtype, generation, save)
+        if save is None:
+            _load_back(model, temp, dtype)
         is_automatic = tokenizer.is_fast and _tokenizer_comes_back(tokenizer, temp)
         stored = {"prefix_is_automatic": is_automatic, "dtype": str(dtype).removeprefix("torch.")}
         _write_info(temp, path.name, dict(info) | stored, make_card)
@@ -390,20 +405,25 @@ def _write_model(
     temp: Path,
     dtype: torch.dtype,
     generation: GenerationConfig | None,
+    save: Callable[[Path, torch.dtype], None] | None,
 ) -> None:
     try:
-        lm.save_pretrained(temp, state_dict=_cast(lm.state_dict(), dtype), max_shard_size=MAX_SHARD)
+        (save or partial(_save_whole, lm))(temp, dtype)
     except SafetensorError as error:
         raise as_os_error(error) from error
-    config = json.loads((temp / "config.json").read_bytes())
-    config |= {"dtype": str(dtype).removeprefix("torch."), "use_cache": True}  # checkpointing turns the cache off
-    (temp / "config.json").write_text(to_json(config, indent=2) + "\n", encoding="utf-8")
     try:
         if generation is not None:
             generation.save_pretrained(temp)
     except ValueError as error:
         raise RunError(f"transformers refuses the generation settings: {error}", where=str(temp)) from error
     tokenizer.save_pretrained(temp)
+
+
+def _save_whole(lm: PreTrainedModel, temp: Path, dtype: torch.dtype) -> None:
+    lm.save_pretrained(temp, state_dict=_cast(lm.state_dict(), dtype), max_shard_size=MAX_SHARD)
+    config = json.loads((temp / "config.json").read_bytes())
+    config |= {"dtype": str(dtype).removeprefix("torch."), "use_cache": True}  # checkpointing turns the cache off
+    (temp / "config.json").write_text(to_json(config, indent=2) + "\n", encoding="utf-8")
 
 
 def as_os_error(error: SafetensorError) -> OSError:
@@ -512,21 +532,30 @@ def _title(name: str, info: Mapping[str, Any]) -> str:
     return str(info.get("method", name)) if name == "model" else name
 
 
-def card(name: str, info: Mapping[str, Any], *, task: str = "text-generation", how: str = "") -> str:
+def card(
+    name: str,
+    info: Mapping[str, Any],
+    *,
+    task: str = "text-generation",
+    how: str = "",
+    library: str = "transformers",
+    kind: str = "model",
+) -> str:
     """The model card: what was done, how to use it, numbers and samples. Text of models and users is escaped.
 
     Args:
         task: as the Hub calls it.
         how: the section on use, in Markdown; how to generate where it is empty.
+        library, kind: what reads it, and what it is.
     """
-    head: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": task}
+    head: dict[str, Any] = {"library_name": library, "pipeline_tag": task}
     head["tags"] = ["heedful", *([info["method"]] if "method" in info else [])]
     parts = [f"---\n{yaml.safe_dump(head, sort_keys=False)}---", f"# {escape(name)}"]
-    parts.append("Trained with heedful from feedback; a plain transformers model.")
+    parts.append(f"Trained with heedful from feedback; a plain {library} {kind}.")
     hidden = {"samples", "metrics", "chat_template", "generation"}
     rows = {key: value for key, value in info.items() if key not in hidden and value not in (None, [], {}, "")}
     parts.append(_table(("what", "value"), rows.items()))
-    parts.append(how or _how_to_generate(info))
+    parts.append(how or how_to_generate(info))
     if info.get("metrics"):
         parts.append("## Numbers\n\n" + _table(("metric", "value"), info["metrics"].items()))
     for sample in info.get("samples", ()):
@@ -534,13 +563,19 @@ def card(name: str, info: Mapping[str, Any], *, task: str = "text-generation", h
     return "\n\n".join(parts) + "\n"
 
 
-def _how_to_generate(info: Mapping[str, Any]) -> str:
+def how_to_generate(info: Mapping[str, Any], auto: str = "AutoModelForCausalLM", options: str = "") -> str:
+    """The section of a card on use.
+
+    Args:
+        auto: the class that reads the folder.
+        options: what `generate` is given beside a prompt, with a comma before it.
+    """
     lines = [
         "## How to generate",
         fenced(
             'tokenizer = AutoTokenizer.from_pretrained("FOLDER")\n'
-            'model = AutoModelForCausalLM.from_pretrained("FOLDER")\n'
-            'model.generate(**tokenizer("PROMPT", return_tensors="pt"))'
+            f'model = {auto}.from_pretrained("FOLDER")\n'
+            f'model.generate(**tokenizer("PROMPT", return_tensors="pt"){options})'
         ),
     ]
     if info.get("prefix") and info.get("prefix_is_automatic"):

@@ -173,7 +173,7 @@ class _Loop:
         self.learner.accelerator.wait_for_everyone()
         if self.learner.accelerator.is_main_process:
             tensors, optimizer = checkpoint.optimizer_tensors(self.learner.optimizer, _names(self.learner))
-            tensors |= {f"policy.{name}": value for name, value in self.learner.policy.state_dict().items()}
+            tensors |= {f"policy.{name}": value for name, value in self.learner.policy.learned().items()}
             state = {"loop": asdict(self.state), "optimizer": optimizer, "offsets": self.run.offsets()}
             keep = {self.state.best_step} if self.state.best is not None else set()
             checkpoint.save(
@@ -200,7 +200,7 @@ class _Loop:
 
     def _load_policy(self, tensors: Mapping[str, Tensor]) -> None:
         weights = {name.removeprefix("policy."): t for name, t in tensors.items() if name.startswith("policy.")}
-        self.learner.policy.load_state_dict(weights)
+        self.learner.policy.load_learned(weights)
 
 
 def _num_tokens(work: Work) -> int:

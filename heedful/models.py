@@ -25,8 +25,9 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers.utils import cached_file
+from transformers.utils import logging as transformers_logging
 
-from heedful import encoder_decoder
+from heedful import adapters, encoder_decoder
 from heedful.batch import Branch, Group, TreeBatch, attention, collate
 from heedful.errors import RunError
 from heedful.masking import missed, without
@@ -102,6 +103,19 @@ class Policy(nn.Module):
             reward=_full(self.heads["reward"](states.index_select(0, batch.last))) if "reward" in self.heads else None,
         )
 
+    def learned(self) -> dict[str, Tensor]:
+        """Every weight but the frozen ones, which are as they were loaded."""
+        frozen = {n for n, p in self.named_parameters(remove_duplicate=False) if not p.requires_grad}
+        return {name: value for name, value in self.state_dict().items() if name not in frozen}
+
+    def load_learned(self, weights: Mapping[str, Tensor]) -> None:
+        """Put back what `learned` gave; the frozen weights stay."""
+        missing, unexpected = self.load_state_dict(weights, strict=False)
+        lacking = self.learned().keys() & set(missing)
+        if lacking or unexpected:
+            differ = sorted({*lacking, *unexpected})[:5]
+            raise RunError(f"the model's weights are not the checkpoint's: {differ} differ")
+
     def logits(self, hidden: Tensor) -> Tensor:
         """The LM head with whatever the architecture does to its logits; checked against the model by `probe`."""
         if self.lm.config.is_encoder_decoder:
@@ -119,7 +133,7 @@ class Policy(nn.Module):
     def chunk_size(self, device: torch.device) -> int:
         """How many positions go through the LM head at once."""
         elements = CHUNK_ELEMENTS.get(device.type, LARGE_CHUNK)
-        return max(1, elements // self.lm.get_output_embeddings().weight.shape[0])
+        return max(1, elements // self.lm.config.get_text_config().vocab_size)
 
     def hidden(self, batch: TreeBatch) -> Tensor:
         """[B, T, H] last hidden states; plain rows need no mask, as padding stands behind every token that is read."""
@@ -227,14 +241,43 @@ def load(
 
 
 def read_weights(auto: Any, path: str | Path, dtype: torch.dtype) -> PreTrainedModel:
-    """A model of a class of `KINDS` from a folder or a Hub name, with every weight that its class has; see `load`."""
+    """A model of a class of `KINDS` from a folder or a Hub name, with every weight that its class has; see `load`.
+
+    An adapter is merged into its base."""
     _require_folder(path)
+    if folder := adapters.find(path):
+        return _merged(auto, folder).to(dtype)
+    lm, missing = _read_files(auto, path, dtype)
+    _require_weights(path, missing)
+    return lm
+
+
+def _merged(auto: Any, folder: Path) -> Any:
+    """A language model's adapter, or a reward model's, which brings its own head, in its base."""
+    base, is_reward = adapters.base_of(folder), auto is AutoModelForSequenceClassification
+    if adapters.is_reward(folder) != is_reward:
+        found = "an adapter of a language model" if is_reward else "an adapter of a reward model, which writes no text"
+        raise RunError(found, where=str(folder), allowed=KINDS[auto])
+    if is_reward:
+        with _no_report():  # that its head is drawn: it comes with the adapter
+            lm, missing = _read_files(auto, base, torch.float32, num_labels=1)
+        _require_weights(base, [name for name in missing if name != adapters.HEAD])
+        lm.config.get_text_config().pad_token_id = load_tokenizer(folder).pad_token_id
+    else:
+        lm = read_weights(auto, base, torch.float32)
+    with _out_of_memory(folder):
+        adapters.merge_from(folder, lm)
+    return lm
+
+
+def _read_files(auto: Any, path: str | Path, dtype: torch.dtype, **options: Any) -> tuple[PreTrainedModel, list[str]]:
+    """A model, and the names of the weights that its files lack."""
     _refuse_pickle(path)
     _require_file(path, "a model", "config.json")
     try:
         with _out_of_memory(path):
             loaded: Any = auto.from_pretrained(
-                path, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+                path, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True, **options
             )
     except (OSError, ValueError) as error:
         raise RunError(f"cannot load {KINDS[auto]}: {error}", where=str(path)) from error
@@ -248,8 +291,7 @@ def read_weights(auto: Any, path: str | Path, dtype: torch.dtype) -> PreTrainedM
     if auto is not AutoModelForSequenceClassification and found["unexpected_keys"] & {*CLASSIFIERS}:
         # with tied weights nothing lacks
         raise RunError("a reward model, which writes no text", where=str(path), allowed=KINDS[auto])
-    _require_weights(path, sorted(found["missing_keys"]))
-    return lm
+    return lm, sorted(found["missing_keys"])
 
 
 def _config(path: str | Path) -> PreTrainedConfig | None:
@@ -305,7 +347,7 @@ def _require_folder(path: str | Path) -> None:
 def _require_file(path: str | Path, what: str, *patterns: str) -> None:
     folder = Path(path)
     if folder.is_dir() and not any(match for pattern in patterns for match in folder.glob(pattern)):
-        is_run = (folder / "model" / "config.json").is_file()
+        is_run = any((folder / "model" / name).is_file() for name in ("config.json", adapters.CONFIG))
         hint = f"did you mean {folder / 'model'}?" if is_run else "give a folder that save_pretrained wrote"
         raise RunError(f"the folder does not hold {what}", where=str(path), allowed=" or ".join(patterns), hint=hint)
 
@@ -319,6 +361,17 @@ def _require_weights(path: str | Path, missing: Sequence[str]) -> None:
             where=str(path),
             hint="config.json may be another model's, or a file not all there: copy or download it again",
         )
+
+
+@contextmanager
+def _no_report() -> Iterator[None]:
+    """Keep transformers from telling what it misses."""
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)
 
 
 @contextmanager
@@ -427,7 +480,7 @@ def embedding(lm: PreTrainedModel) -> Tensor:
 
 def fit_vocabulary(
     lm: PreTrainedModel, size: int, *, known: int | None = None, untrained: Sequence[int] = (), seed: int = 0
-) -> None:
+) -> list[int]:
     """Grow the embeddings to `size` rows; a new row is the mean of the old ones plus 0.01 x standard normal noise.
 
     Korbak et al. 2023's released code; at unit scale a new control token would be sampled far too often at first.
@@ -435,12 +488,14 @@ def fit_vocabulary(
     Args:
         known: tokens the model has learned; many embed more than their tokenizer has, and those rows count as new too.
         untrained: ids among them that it has not learned, which count as new.
+    Returns:
+        The ids of the new rows.
     """
     rows = embedding(lm).shape[0]
     first = rows if known is None else min(known, rows)
     new = sorted({*untrained, *range(first, size)})
     if not new:
-        return
+        return new
     if size > rows:
         _resize(lm, size)
     head: Any = lm.get_output_embeddings()
@@ -452,6 +507,7 @@ def fit_vocabulary(
             weight[new] = weight[old].mean(0) + 0.01 * noise.to(weight)
         if getattr(head, "bias", None) is not None:
             head.bias[new] = head.bias[old].mean()
+    return new
 
 
 def _resize(lm: PreTrainedModel, size: int) -> None:

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from heedful.adapters import plain_weights
 from heedful.batch import Branch, Group
 from heedful.disk import atomic_write_bytes, writing
 from heedful.learner import Learner
@@ -90,9 +91,9 @@ def _key(group: Group, branch: Branch) -> str:
 
 
 def _fingerprint(learner: Learner) -> str:
-    """sha256 of the weights and of the precision they are read in."""
+    """sha256 of the weights and of the precision they are read in; adapters that have learned nothing change it not."""
     digest = hashlib.sha256(learner.accelerator.mixed_precision.encode())
-    for name, weight in sorted(learner.policy.lm.state_dict().items()):
+    for name, weight in plain_weights(learner.policy.lm):
         digest.update(name.encode())
-        digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(weight.cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -5,7 +5,7 @@ config.json is what heedful's own scorer subtracts. The tokenizer joins a prompt
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,20 @@ JOINED = "root + prompt + response + EOS; no EOS where the response was cut"
 
 
 def export_reward_model(
-    policy: Policy, tokenizer: PreTrainedTokenizerBase, path: Path | str, info: Mapping[str, Any], centre: Centre
+    policy: Policy,
+    tokenizer: PreTrainedTokenizerBase,
+    path: Path | str,
+    info: Mapping[str, Any],
+    centre: Centre,
+    *,
+    save: Callable[[Path, torch.dtype], None] | None = None,
+    make_card: Callable[[str, Mapping[str, Any]], str] | None = None,
 ) -> Path:
-    """Write trunk and reward head as a sequence classifier; what is refused is as for `export.export`."""
+    """Write trunk and reward head as a sequence classifier; what is refused is as for `export.export`.
+
+    Args:
+        save, make_card: of what is written in the model's place; see `export.write`.
+    """
     classifier = classifier_of(policy.lm)
     classifier.score = policy.heads["reward"].get_submodule("linear")
     config = classifier.config.get_text_config()
@@ -36,8 +47,9 @@ def export_reward_model(
     setattr(classifier.config, OFFSET, centre.offset)
     over = f"{centre.num_responses} {centre.over}"
     known = {"reward_offset": centre.offset, "reward_offset_is_mean_over": over, "text": JOINED}
-    make_card = partial(card, task="text-classification", how=_how_to_score(over))
-    return write(classifier.eval(), ended(tokenizer), path, {**info, **NO_GENERATION, **known}, make_card=make_card)
+    make_card = make_card or partial(card, task="text-classification", how=_how_to_score(over))
+    info = {**info, **NO_GENERATION, **known}
+    return write(classifier.eval(), ended(tokenizer), path, info, make_card=make_card, save=save)
 
 
 def classifier_of(lm: PreTrainedModel) -> Any:

@@ -7,23 +7,25 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import PartialState
 from pydantic import Field
 
-from heedful import checkpoint, memory
+from heedful import adapters, checkpoint, memory
+from heedful.adapter_export import export_adapter, export_reward_adapter
+from heedful.adapters import Adapters, Base
 from heedful.batch import Group
 from heedful.checkpoint import load_info
-from heedful.config import Strict, Training, merge, parse
+from heedful.config import Lora, Strict, Training, merge, parse
 from heedful.data import FeedbackFile
 from heedful.data.kinds import count_kinds, missing, usable
 from heedful.data.split import opening
 from heedful.disk import to_json
-from heedful.errors import DataError, RunError
+from heedful.errors import ConfigError, DataError, RunError
 from heedful.loop import Evaluate, State
 from heedful.loop import train as run_loop
 from heedful.method import Inputs, Method
@@ -50,7 +52,11 @@ class Settings(Training):
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that is ready to start, and what it will do."""
+    """A run that is ready to start, and what it will do.
+
+    Attributes:
+        adapters: what was put into the policy's language model, if anything.
+    """
 
     name: str
     settings: Settings
@@ -59,6 +65,7 @@ class Prepared:
     text: Text
     feedback: Sequence[Feedback]
     held_out: Sequence[Feedback]
+    adapters: Adapters | None = None
 
 
 def prepare(
@@ -81,6 +88,8 @@ def prepare(
     )
     method = module.build(config, Inputs(feedback=trained, text=text, seed=resolved.seed))
     dtype = torch.float64 if resolved.dtype == "float64" else torch.float32
+    if resolved.lora:
+        _require_adaptable(model, resolved.lora)
     policy = load(model, heads=method.heads, dtype=dtype, seed=resolved.seed)
     if is_reward(method):
         classifier_of(policy.lm)  # refused now, not when it is exported
@@ -88,8 +97,24 @@ def prepare(
     context = require_context(policy, resolved.max_length)
     text.max_length = min(resolved.max_length or context, context)
     untrained = _untrained_controls(model, method)
-    fit_vocabulary(policy.lm, len(text.tokenizer), known=known, untrained=untrained, seed=resolved.seed)
-    return Prepared(name, resolved, method, policy, text, trained, held_out)
+    lora, is_text = resolved.lora, not is_reward(method)
+    base = adapters.identify(policy.lm, model) if lora else None  # before it grows
+    new = fit_vocabulary(policy.lm, len(text.tokenizer), known=known, untrained=untrained, seed=resolved.seed)
+    added = (
+        adapters.add(policy.lm, lora, base=base, new=new, has_lm_head=is_text, seed=resolved.seed)
+        if lora and base
+        else None
+    )
+    return Prepared(name, resolved, method, policy, text, trained, held_out, added)
+
+
+def _require_adaptable(model: str | Path, lora: Lora) -> None:
+    """Before anything is loaded."""
+    adapters.require_peft()
+    if lora.export == "adapter" and adapters.find(model):
+        hint = "set lora.export=merged; or train from a model that was exported merged"
+        what = f"{model} is an adapter, and an adapter has a whole model for its base"
+        raise ConfigError(what, where="lora.export", hint=hint)
 
 
 def _freeze_lm_head(policy: Policy) -> None:
@@ -179,6 +204,8 @@ def train(
     with run.lock() if is_main else nullcontext(), _unless_refused(run, is_new):
         memory.forget_peak()
         prepared = prepare(name, model=model, feedback=feedback, settings=settings)
+        if is_main and prepared.adapters:
+            _require_same_base(run, prepared.adapters.base)
         if is_main and isinstance(feedback, FeedbackFile) and feedback.sha256:
             run.record_data("feedback", feedback.path, rows=len(feedback))
         shown = subject | config
@@ -206,6 +233,16 @@ def fingerprint(feedback: Sequence[Feedback]) -> str:
     for record in feedback:
         digest.update(to_json(as_json(record)).encode())
     return digest.hexdigest()
+
+
+def _require_same_base(run: Run, base: Base) -> None:
+    """A checkpoint of adapters lacks the model round them: a run goes on with the one it began with, or not at all."""
+    seen = run.manifest.get("base_sha256")
+    if seen not in (None, base.sha256):
+        what = f"the base has changed since the run began: sha256 {seen[:12]} -> {base.sha256[:12]}"
+        hint = "resume with the old weights, or start in another folder"
+        raise RunError(what, where=base.name, hint=hint)
+    run.note(base_sha256=base.sha256)
 
 
 @contextmanager
@@ -247,10 +284,14 @@ def _validation(prepared: Prepared) -> Sequence[Group]:
 
 def _finish(run: Run, prepared: Prepared, state: State, export_dtype: str, feedback: Sequence[Feedback]) -> None:
     info = {"method": prepared.name, **prepared.method.inference, "dtype": export_dtype}
+    size = Size.of(prepared.policy)  # while adapters are apart
+    if prepared.adapters and prepared.settings.lora and prepared.settings.lora.export == "merged":
+        prepared.adapters.merge()
+        prepared = replace(prepared, adapters=None)
     export = _export_reward if is_reward(prepared.method) else _export_text
     state.frozen_tokens += export(run, prepared, info, feedback)
     run.finish(
-        ledger=ledger(prepared.policy, state),
+        ledger=ledger(size, state),
         metrics=state.best_metrics or state.metrics,
         selected_step=state.best_step or state.step,
         rows_lost=prepared.text.drops.counts,
@@ -258,7 +299,11 @@ def _finish(run: Run, prepared: Prepared, state: State, export_dtype: str, feedb
 
 
 def _export_text(run: Run, prepared: Prepared, info: Mapping[str, Any], feedback: Sequence[Feedback]) -> int:
-    checkpoint.export(prepared.policy.lm, prepared.text.tokenizer, run.model_path, info)
+    what = prepared.policy.lm, prepared.text.tokenizer, run.model_path, info
+    if prepared.adapters:
+        export_adapter(prepared.adapters, *what)
+    else:
+        checkpoint.export(*what)
     return 0
 
 
@@ -266,7 +311,11 @@ def _export_reward(run: Run, prepared: Prepared, info: Mapping[str, Any], feedba
     """Also the mean reward over demonstrations, of which the feedback may hold more than what was compared."""
     found = centre(prepared.policy, prepared.text, feedback, prepared.feedback)
     known = {**info, "max_length": prepared.text.max_length}
-    export_reward_model(prepared.policy, prepared.text.tokenizer, run.model_path, known, found)
+    what = prepared.policy, prepared.text.tokenizer, run.model_path, known, found
+    if prepared.adapters:
+        export_reward_adapter(prepared.adapters, *what)
+    else:
+        export_reward_model(*what)
     return found.num_tokens
 
 
@@ -275,13 +324,31 @@ def is_reward(method: Method) -> bool:
     return "reward" in method.heads
 
 
-def ledger(policy: Policy, state: State) -> dict[str, float]:
-    """What a training cost. FLOPs are 6 per parameter and token, 2 where only forward; attention scores left out."""
-    parameters = sum(p.numel() for p in policy.parameters())
+class Size(NamedTuple):
+    """Parameters of a policy, and how many of them are trained."""
+
+    parameters: int
+    trained: int
+
+    @classmethod
+    def of(cls, policy: Policy) -> "Size":
+        """Weights that several layers share count once."""
+        every = list(policy.parameters())
+        return cls(sum(p.numel() for p in every), sum(p.numel() for p in every if p.requires_grad))
+
+    def flops(self, train_tokens: int, frozen_tokens: int) -> float:
+        """For a token 2 per parameter forward, 2 per parameter backward to reach what is trained, and 2 per trained
+        parameter for its gradient: 6 where all are trained (Kaplan et al. 2020, section 2.1), about 4 with adapters.
+        Only the first 2 where a token goes forward alone. Attention scores are left out."""
+        return train_tokens * (4.0 * self.parameters + 2.0 * self.trained) + frozen_tokens * 2.0 * self.parameters
+
+
+def ledger(size: Size, state: State) -> dict[str, float]:
+    """What a training cost."""
     return {
         "train_tokens": state.tokens,
         "frozen_tokens": state.frozen_tokens,
-        "flops": parameters * (6.0 * state.tokens + 2.0 * state.frozen_tokens),
+        "flops": size.flops(state.tokens, state.frozen_tokens),
         "seconds": state.seconds,
         "peak_memory": memory.peak(),
     }
@@ -319,7 +386,7 @@ def require_context(policy: Policy, otherwise: int | None = None) -> int:
 
 def dry_run(prepared: Prepared) -> dict[str, Any]:
     """What a run would do: rows, tokens, rows lost by reason. Trains and writes nothing."""
-    groups = prepared.method.targets(prepared.feedback)
+    groups, size = prepared.method.targets(prepared.feedback), Size.of(prepared.policy)
     return {
         "method": prepared.name,
         "records": len(prepared.feedback),
@@ -329,6 +396,7 @@ def dry_run(prepared: Prepared) -> dict[str, Any]:
         "tokens_per_epoch": sum(group.num_tokens for group in groups),
         "longest_row": max(group.num_tokens for group in groups),
         "lost": dict(prepared.text.drops.counts),
-        "parameters": sum(p.numel() for p in prepared.policy.parameters()),
+        "parameters": size.parameters,
+        "trained_parameters": size.trained,
         "budget": dict(prepared.settings.budget.given) or {"epochs": 1},
     }

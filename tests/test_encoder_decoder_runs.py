@@ -62,9 +62,7 @@ def test_another_kind_of_encoder_decoder_is_refused_with_what_is_read(tmp_path):
 @pytest.mark.parametrize("token", [None, 2])  # EOS stands in prompts
 def test_a_decoder_that_does_not_say_where_it_starts_is_refused(tmp_path, token):
     folder(tmp_path, decoder_start_token_id=token)
-    with pytest.raises(
-        RunError, match=f"its decoder_start_token_id is {token}: expected a token that no text has"
-    ):
+    with pytest.raises(RunError, match=f"its decoder_start_token_id is {token}: expected a token that no text has"):
         load(tmp_path)
 
 

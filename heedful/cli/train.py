@@ -119,7 +119,10 @@ def plan_lines(found: dict[str, Any]) -> Iterator[str]:
     from heedful.disk import show_size
     from heedful.wording import budget, count, duration, plural
 
-    yield f"{found['method']} on {count(found['parameters'])} parameters, for {budget(found['budget'])}"
+    part = (
+        f", {count(trained)} of them trained" if (trained := found["trained_parameters"]) < found["parameters"] else ""
+    )
+    yield f"{found['method']} on {count(found['parameters'])} parameters{part}, for {budget(found['budget'])}"
     yield f"{plural(found['records'], 'record')} to train on, {found['validation_records']:,} held out for validation"
     yield f"{plural(found['rows'], 'row')} with {plural(found['responses'], 'response')}"
     yield f"{plural(found['tokens_per_epoch'], 'token')} an epoch, {found['longest_row']:,} in the longest row"

@@ -15,7 +15,8 @@ from heedful.scorers.protocol import Item
 if TYPE_CHECKING:
     from heedful.reward import RewardModel
 
-KIND = "ForSequenceClassification"  # how the architecture of a reward model is called
+ADAPTER = "adapter_config.json"
+KINDS = ("ForSequenceClassification", "SEQ_CLS")  # how the architecture of a reward model ends, and an adapter's task
 
 
 class RewardModelScorer:
@@ -65,24 +66,34 @@ class RewardModelScorer:
 
 
 def _model_folder(path: Path) -> Path:
-    """The folder with the model; tells a wrong one before anything is loaded."""
-    folder = path if (path / "config.json").is_file() else path / "model"
+    """The folder with the model, or with its adapter; tells a wrong one before anything is loaded."""
+    folder = path if _config(path) else path / "model"
     allowed = "a folder that `heedful train reward_model` wrote"
-    if not (folder / "config.json").is_file():
+    config = _config(folder)
+    if config is None:
         raise ConfigError("the folder holds no model", where=str(path), allowed=allowed)
     try:
-        config = from_json((folder / "config.json").read_bytes())
-        kinds = [str(kind) for kind in config["architectures"]]
+        settings = from_json(config.read_bytes())
+        kinds = [settings["task_type"]] if config.name == ADAPTER else [str(kind) for kind in settings["architectures"]]
     except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError("config.json is damaged, or not a model's", where=str(folder), allowed=allowed) from error
-    if not all(kind.endswith(KIND) for kind in kinds):
-        raise ConfigError(f"found {', '.join(kinds)}, which is no reward model", where=str(folder), allowed=allowed)
+        what = f"{config.name} is damaged, or not a model's"
+        raise ConfigError(what, where=str(folder), allowed=allowed) from error
+    if not all(str(kind).endswith(KINDS) for kind in kinds):
+        found = f"found {', '.join(map(str, kinds))}, which is no reward model"
+        raise ConfigError(found, where=str(folder), allowed=allowed)
     return folder
 
 
+def _config(folder: Path) -> Path | None:
+    """What says which kind of model a folder holds; an adapter's, where there is one, as peft has it."""
+    return next((folder / name for name in (ADAPTER, "config.json") if (folder / name).is_file()), None)
+
+
 def _version(folder: Path) -> str:
-    """The first 12 digits of a sha256 over the weights, and over config.json, which holds the offset."""
+    """The first 12 digits of a sha256 over the weights and what holds the offset; an adapter's names its base's too."""
     digest = hashlib.sha256()
-    for file in [*sorted(folder.glob("*.safetensors")), folder / "config.json"]:
+    names = (ADAPTER, "heedful.json") if (folder / ADAPTER).is_file() else ("config.json",)
+    beside = [folder / name for name in names]
+    for file in [*sorted(folder.glob("*.safetensors")), *(file for file in beside if file.is_file())]:
         digest.update(sha256(file).encode())
     return digest.hexdigest()[:12]
