@@ -69,6 +69,7 @@ def export(
     *,
     save: Callable[[Path, torch.dtype], None] | None = None,
     make_card: Callable[[str, Mapping[str, Any]], str] | None = None,
+    how: str = "",
 ) -> Path:
     """Write the model, tokenizer, generation settings, heedful.json and a card; replace the folder in one step.
 
@@ -79,6 +80,7 @@ def export(
             `suppress` (texts or ids), `dtype` of the stored weights (default: the model's own), `chat_template`,
             `generation` (settings for generation_config), `samples` and `metrics` (for the card).
         save, make_card: of what is written in the model's place; see `write`.
+        how: the card's section on use, where there is no `make_card`; how to generate where it is empty.
     Raises:
         RunError: weights are not finite, the folder holds something else, the disk refused, or what was written does
             not give the same logits. What was there before is intact.
@@ -87,8 +89,10 @@ def export(
     _refuse_foreign(path)
     tokenizer, needs = _prepared(tokenizer, info, lm)
     if make_card is None:
-        of_pair = {"task": "text2text-generation", "how": _how_to_answer(lm, needs)} if _is_pair(lm) else {}
-        make_card = partial(card, **of_pair)
+        words: dict[str, Any] = {"how": how}
+        if _is_pair(lm):
+            words = {"task": "text2text-generation", "how": how or _how_to_answer(lm, needs)}
+        make_card = partial(card, **words)
     generation = _generation(lm, tokenizer, info, needs)
     return write(lm, tokenizer, path, dict(info) | needs, make_card=make_card, generation=generation, save=save)
 

@@ -89,6 +89,7 @@ PER_RESPONSE: Mapping[str, tuple[str, ...]] = {
     "response_logp": ("logp", "mask"),
     "ref_response_logp": ("ref_logp", "mask"),
     "num_tokens": ("mask",),
+    "verdict_logp": ("logp", "verdict"),
 }
 
 

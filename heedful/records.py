@@ -152,7 +152,8 @@ def score_of(response: Response) -> float | None:
 
 
 def prompt_text(prompt: str | tuple[Message, ...]) -> str:
-    """A prompt as plain text, a turn a paragraph: for keys, lengths and display, never for a model."""
+    """A prompt as plain text, a turn a paragraph: for keys, lengths, display and what a ranker reads, never for a model
+    that answers."""
     if isinstance(prompt, str):
         return prompt
     return "\n\n".join(f"{message.role}: {message.content}" for message in prompt)

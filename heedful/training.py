@@ -29,10 +29,12 @@ from heedful.errors import ConfigError, DataError, RunError
 from heedful.loop import Evaluate, State
 from heedful.loop import train as run_loop
 from heedful.method import Inputs, Method
-from heedful.methods import BESIDE, METHODS, load_method
+from heedful.methods import BESIDE, JUDGING, METHODS, load_method
 from heedful.mirrors import start as start_mirrors
 from heedful.models import Policy, context_length, fit_vocabulary, load, load_text
 from heedful.probes import Probes
+from heedful.ranker import INFO as RANKER
+from heedful.ranker import how_to_ask
 from heedful.records import Feedback
 from heedful.records import to_json as as_json
 from heedful.reward import centre
@@ -262,10 +264,9 @@ def _first_step(run: Run) -> int:
 
 
 def _probes(run: Run, prepared: Prepared) -> Evaluate:
-    """Samples of held-out prompts, or of the first ones where none is held out."""
-    records = prepared.held_out or prepared.feedback
-    number = 0 if is_reward(prepared.method) else prepared.settings.probes
-    return Probes(run, prepared.text, records, prepared.method.inference, number=number)
+    """Samples of held-out prompts, or of the first ones where none is held out; a model that judges writes none."""
+    records = () if prepared.name in JUDGING else prepared.held_out or prepared.feedback
+    return Probes(run, prepared.text, records, prepared.method.inference, number=prepared.settings.probes)
 
 
 def _both(first: Evaluate, second: Evaluate | None) -> Evaluate:
@@ -299,11 +300,14 @@ def _finish(run: Run, prepared: Prepared, state: State, export_dtype: str, feedb
 
 
 def _export_text(run: Run, prepared: Prepared, info: Mapping[str, Any], feedback: Sequence[Feedback]) -> int:
+    how = ""
+    if RANKER in info:
+        info, how = {**info, "max_length": prepared.text.max_length}, how_to_ask(info[RANKER])
     what = prepared.policy.lm, prepared.text.tokenizer, run.model_path, info
     if prepared.adapters:
         export_adapter(prepared.adapters, *what)
     else:
-        checkpoint.export(*what)
+        checkpoint.export(*what, how=how)
     return 0
 
 

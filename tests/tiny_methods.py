@@ -23,6 +23,7 @@ VARIANTS = {name: (name, {}) for name in METHODS} | {
     "awr_paper": ("awr", {"value_head": "paper"}),
     "conditional_lines": ("conditional", {"lines": True}),
     "dpo_ipo_per_token": ("dpo", {"loss": "ipo_per_token"}),
+    "ranker_pointwise": ("ranker", {"form": "pointwise"}),
 }
 SCORES = [0.0, -0.25, 0.0, -1.0, -0.5]
 

@@ -25,7 +25,7 @@ Seed = Annotated[int, typer.Option("--seed", metavar="N", help="The same seed dr
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 # what --with, --best-by and --judge take
-SCORER = "a scorer, a reward model's run, or module:function of (prompt, response)"
+SCORER = "a scorer, a reward model's or ranker's run, or module:function of (prompt, response)"
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

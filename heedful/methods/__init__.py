@@ -15,6 +15,7 @@ METHODS = {
     "rwr": "weigh text by its exponentiated reward",
     "awr": "weigh text by how much better it is than expected",
     "reward_model": "score responses as people compared them",
+    "ranker": "tell which of two responses is better, or whether one is good",
     "slic_hf": "make better responses likelier than worse ones by a margin",
     "dpo": "make better responses likelier than worse ones, measured from the start",
     "kto": "make good responses likelier and bad ones less, one at a time",
@@ -22,7 +23,9 @@ METHODS = {
 }
 
 BESIDE = {"chain_of_hindsight": frozenset({"documents"})}  # what a method reads where there is any; never enough
-JUDGING = frozenset({"reward_model"})  # their models score text and write none: nothing to rank beside the others
+JUDGING = frozenset(
+    {"reward_model", "ranker"}
+)  # their models score text and write none: nothing to rank beside the others
 
 
 def load_method(name: str) -> ModuleType:

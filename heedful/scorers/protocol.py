@@ -63,6 +63,20 @@ class BatchScorer(Scorer, Protocol):
         ...
 
 
+@runtime_checkable
+class Comparer(Scorer, Protocol):
+    """A model that says which of two responses is better: a response alone has no score, one among others has."""
+
+    def preferences(self, pairs: Sequence[tuple[Item, Item]]) -> list[float]:
+        """For each pair of responses to one prompt the probability that the first is better. Which is named first
+        changes nothing: that of (b, a) is 1 minus that of (a, b)."""
+        ...
+
+    def score_together(self, items: Sequence[Item]) -> list[Score]:
+        """One score per item, in order; they answer one prompt, and each is scored among the others."""
+        ...
+
+
 def score_one(scorer: Scorer, item: Item) -> Score:
     """The scorer's score, checked; any failure is a DataError naming the item."""
     where = item.id or "item"

@@ -1,22 +1,18 @@
 """A trained reward model as a scorer, by its folder or its run's. torch is imported when the first text is scored."""
 
-import hashlib
 import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heedful.disk import from_json, sha256
 from heedful.errors import ConfigError
 from heedful.records import Score
+from heedful.scorers.folder import REWARD_MODEL, kind_of, model_folder, version_of
 from heedful.scorers.protocol import Item
 
 if TYPE_CHECKING:
     from heedful.reward import RewardModel
-
-ADAPTER = "adapter_config.json"
-KINDS = ("ForSequenceClassification", "SEQ_CLS")  # how the architecture of a reward model ends, and an adapter's task
 
 
 class RewardModelScorer:
@@ -32,8 +28,10 @@ class RewardModelScorer:
     needs: frozenset[str] = frozenset()
 
     def __init__(self, path: str | Path):
-        self.path = _model_folder(Path(path))
-        self.version = _version(self.path)
+        self.path = model_folder(Path(path))
+        if kind_of(self.path) != REWARD_MODEL:
+            raise ConfigError("found a ranker, which is no reward model", where=str(path))
+        self.version = version_of(self.path, "config.json")  # which holds the offset
 
     @cached_property
     def model(self) -> "RewardModel":
@@ -63,37 +61,3 @@ class RewardModelScorer:
             context = self.model.text.max_length
             warnings.warn(f"{cut} of {len(items)} responses cut to {context} tokens before scoring", stacklevel=2)
         return rewards
-
-
-def _model_folder(path: Path) -> Path:
-    """The folder with the model, or with its adapter; tells a wrong one before anything is loaded."""
-    folder = path if _config(path) else path / "model"
-    allowed = "a folder that `heedful train reward_model` wrote"
-    config = _config(folder)
-    if config is None:
-        raise ConfigError("the folder holds no model", where=str(path), allowed=allowed)
-    try:
-        settings = from_json(config.read_bytes())
-        kinds = [settings["task_type"]] if config.name == ADAPTER else [str(kind) for kind in settings["architectures"]]
-    except (ValueError, KeyError, TypeError) as error:
-        what = f"{config.name} is damaged, or not a model's"
-        raise ConfigError(what, where=str(folder), allowed=allowed) from error
-    if not all(str(kind).endswith(KINDS) for kind in kinds):
-        found = f"found {', '.join(map(str, kinds))}, which is no reward model"
-        raise ConfigError(found, where=str(folder), allowed=allowed)
-    return folder
-
-
-def _config(folder: Path) -> Path | None:
-    """What says which kind of model a folder holds; an adapter's, where there is one, as peft has it."""
-    return next((folder / name for name in (ADAPTER, "config.json") if (folder / name).is_file()), None)
-
-
-def _version(folder: Path) -> str:
-    """The first 12 digits of a sha256 over the weights and what holds the offset; an adapter's names its base's too."""
-    digest = hashlib.sha256()
-    names = (ADAPTER, "heedful.json") if (folder / ADAPTER).is_file() else ("config.json",)
-    beside = [folder / name for name in names]
-    for file in [*sorted(folder.glob("*.safetensors")), *(file for file in beside if file.is_file())]:
-        digest.update(sha256(file).encode())
-    return digest.hexdigest()[:12]

@@ -19,10 +19,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from heedful.errors import RunError
+from heedful.errors import ConfigError, RunError
 from heedful.records import Score
 from heedful.scorers.pool import can_travel, score_in_processes
-from heedful.scorers.protocol import BatchScorer, Item, Scorer, checked, score_one
+from heedful.scorers.protocol import BatchScorer, Comparer, Item, Scorer, checked, score_one
 
 PROBE_SECONDS = 0.25  # scored here first, to learn what an item costs
 POOL_PAYS_SECONDS = 2.0  # starting a process costs about 0.3 s, so that less work than this stays here
@@ -50,8 +50,14 @@ def score_all(
         progress: called with (done, in all) as scores arrive.
     Raises:
         DataError: naming the item's id, when the scorer fails on it. What was scored before is in the cache.
+        ConfigError: a cache, of a scorer that compares.
     """
     items = list(items)
+    if isinstance(scorer, Comparer):
+        if cache is not None:
+            why = "its score of a response depends on what it is compared with, so that none can be kept"
+            raise ConfigError(why, where=scorer.name, hint="leave the cache out")
+        return _score_by_prompt(scorer, items, progress)
     store = cache if isinstance(cache, ScoreCache) else ScoreCache(cache)
     keys = [content_key(scorer, item) for item in items]
     missing = {key: item for key, item in zip(keys, items) if key not in store}
@@ -65,6 +71,20 @@ def score_all(
         if progress and batch:
             progress(done, len(items))
     return [store[key] for key in keys]
+
+
+def _score_by_prompt(scorer: Comparer, items: list[Item], progress: Progress | None) -> list[Score]:
+    """Scores of items among the others with their prompt."""
+    rivals: dict[object, list[int]] = {}
+    for n, item in enumerate(items):
+        rivals.setdefault((item.turns or item.prompt, item.answer), []).append(n)
+    found: dict[int, Score] = {}
+    for members in rivals.values():
+        scores = scorer.score_together([items[n] for n in members])
+        found |= {n: checked(score, items[n].id or "item") for n, score in zip(members, scores, strict=True)}
+        if progress:
+            progress(len(found), len(items))
+    return [found[n] for n in range(len(items))]
 
 
 def scored_batches(scorer: Scorer, missing: dict[str, Item], workers: int | None) -> Iterator[dict[str, Score]]:
@@ -90,6 +110,11 @@ def scored_batches(scorer: Scorer, missing: dict[str, Item], workers: int | None
     here = ([score_one(scorer, item) for item in piece] for piece in pieces)
     for chunk, scores in zip(chunks, here if workers == 1 else score_in_processes(scorer, pieces, workers)):
         yield dict(zip(chunk, scores))
+
+
+def num_calls(scorer: Scorer, sizes: Iterable[int]) -> int:
+    """How often a scorer is asked about so many responses to each prompt: once a response, or once a pair."""
+    return sum(n * (n - 1) // 2 if isinstance(scorer, Comparer) else n for n in sizes)
 
 
 def num_workers(asked: int | None, seconds: float) -> int:

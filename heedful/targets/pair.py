@@ -44,12 +44,9 @@ def pairs_with_reference(
 
 def _compared(record: Feedback, text: Text, *, also: Sequence[int] | None = None) -> Group | None:
     """The group of a record; with `also`, the responses in it carry the stream `reference`, compared or not."""
-    pairs = list(dict.fromkeys(strict_pairs(record)))
+    pairs = preferred_pairs(record, text)
     if not pairs:
-        text.drops.count("prompt without a preferred response")
         return None
-    for _ in [pair for pair in pairs if pair[::-1] in pairs and pair[0] < pair[1]]:
-        text.drops.count("pair that contradicts another (kept)")
     compared = {index for pair in pairs for index in pair}
     members = sorted(compared | set(also or ()))
     place = {index: n for n, index in enumerate(members)}
@@ -63,6 +60,16 @@ def _compared(record: Feedback, text: Text, *, also: Sequence[int] | None = None
     moved = [Pair(place[better], place[worse]) for better, worse in pairs]
     group = text.fit(record.id, text.encode_prompt(record.prompt), branches, moved)
     return _distinct(group, text) if group else None
+
+
+def preferred_pairs(record: Feedback, text: Text) -> list[tuple[int, int]]:
+    """The strict pairs of a record, each once. That there is none is counted, and pairs that contradict each other."""
+    pairs = list(dict.fromkeys(strict_pairs(record)))
+    if not pairs:
+        text.drops.count("prompt without a preferred response")
+    for _ in [pair for pair in pairs if pair[::-1] in pairs and pair[0] < pair[1]]:
+        text.drops.count("pair that contradicts another (kept)")
+    return pairs
 
 
 def response_tokens(record: Feedback, index: int, text: Text) -> list[int]:

@@ -25,8 +25,8 @@ from heedful.evals.likelihood import read_tokens
 from heedful.methods import JUDGING, METHODS, load_method
 from heedful.models import Policy, best_device, commit, load, load_text
 from heedful.records import Feedback, Response, prompt_text, strict_pairs
-from heedful.sampling import Sampling, best_of_n, generate
-from heedful.scorers import RewardModelScorer, item_of, load_scorer, score_all
+from heedful.sampling import Sample, Sampling, best_of_n, generate
+from heedful.scorers import Comparer, Item, RewardModelScorer, item_of, load_scorer, num_calls, score_all
 from heedful.targets.relabel import imitated_response
 from heedful.tasks import Evaluation, MetricKind, Reference, Subject
 from heedful.tasks.pep8.assets import ASSETS
@@ -307,22 +307,22 @@ class OwnFile:
         prompts = [ids for _, _, ids in asked]
         keys = [n for n, _, _ in asked]
         drawn = generate(policy.lm, text, prompts, settings, k=subject.num_samples, seed=seed, keys=keys)
-        scores = self._judged(asked, drawn) if self.judge else [[0.0] * subject.num_samples for _ in drawn]
-        rivals = {row["prompt_id"]: row["judge_score"] for row in base_samples or () if "judge_score" in row}
+        items = [[_item(record, s) for s in several] for (_, record, _), several in zip(asked, drawn)]
+        scores = self._scores(items)
+        chosen = best_of_n(drawn, scores)
+        picked = [several.index(sample) for several, sample in zip(drawn, chosen)]
+        answers = [(several[pick], own[pick]) for several, own, pick in zip(items, scores, picked)]
+        base = {row["prompt_id"]: row for row in base_samples or () if "judge_score" in row}
         is_base = base_samples is None and subject == Subject(self.base)
-        for (_, record, _), several, sample, own in zip(asked, drawn, best_of_n(drawn, scores), scores):
+        for (_, record, _), sample, judged in zip(asked, chosen, self._judged(answers, None if is_base else base)):
             row: dict[str, Any] = {"prompt_id": record.id, "prompt": prompt_text(record.prompt)}
             row["response"] = sample.text
-            values = found.per_prompt[record.id]
-            values["length"] = len(sample.text)
-            if self.judge:
-                values["judge_score"] = row["judge_score"] = own[several.index(sample)]
-                if is_base or record.id in rivals:  # where the base failed, nothing is measured against it
-                    values["win_rate"] = _win(row["judge_score"], rivals.get(record.id, row["judge_score"]))
-            found.samples.append(row | {"truncated": sample.truncated})
+            found.per_prompt[record.id] |= {"length": len(sample.text), **judged}
+            kept = {"judge_score": judged["judge_score"]} if "judge_score" in judged else {}
+            found.samples.append(row | kept | {"truncated": sample.truncated})
         if self.judge and subject.num_samples > 1:
             found.ledger["sampled_tokens"] = sum(len(sample.tokens) for several in drawn for sample in several)
-            found.ledger["scorer_calls"] = {self.judge.name: sum(map(len, drawn))}
+            found.ledger["scorer_calls"] = {self.judge.name: num_calls(self.judge, [len(s) for s in drawn])}
 
     def _reward(self, found: Evaluation, scorer: RewardModelScorer) -> None:
         records = {record.id: record for record in self.held_out}
@@ -331,15 +331,51 @@ class OwnFile:
         for sample, score in zip(found.samples, scores):
             found.per_prompt[sample["prompt_id"]]["reward"] = sample["reward"] = score.value
 
-    def _judged(self, asked: Sequence[tuple], drawn: Sequence[Sequence]) -> list[list[float]]:
-        assert self.judge is not None
-        items = [
-            item_of(record, Response(sample.text, truncated=sample.truncated), record.id)
-            for (_, record, _), several in zip(asked, drawn)
-            for sample in several
-        ]
-        scores = iter(score_all(self.judge, items))
-        return [[next(scores).value for _ in several] for several in drawn]
+    def _scores(self, items: Sequence[Sequence[Item]]) -> list[list[float]]:
+        """Of the answers to each prompt; 0 without a judge, and from one that compares where there is nothing to
+        compare with."""
+        if self.judge is None or (isinstance(self.judge, Comparer) and all(len(several) == 1 for several in items)):
+            return [[0.0] * len(several) for several in items]
+        scores = iter(score_all(self.judge, [item for several in items for item in several]))
+        return [[next(scores).value for _ in several] for several in items]
+
+    def _judged(
+        self, answers: Sequence[tuple[Item, float]], base: Mapping[str, Mapping[str, Any]] | None
+    ) -> list[dict[str, float]]:
+        """`judge_score` of each answer, and `win_rate` where the base answered too; where it failed, nothing is
+        measured against it. From a judge that compares, the former is the probability of beating the base.
+
+        Args:
+            base: its samples by prompt; None where these are its own, which draw.
+        """
+        if self.judge is None:
+            return [{} for _ in answers]
+        if isinstance(self.judge, Comparer):
+            return _compared(self.judge, [item for item, _ in answers], base)
+        return [_scored(own, own if base is None else base.get(i.id, {}).get("judge_score")) for i, own in answers]
+
+
+def _scored(own: float, rival: float | None) -> dict[str, float]:
+    return {"judge_score": own} | ({} if rival is None else {"win_rate": _win(own, rival)})
+
+
+def _compared(
+    judge: Comparer, answers: Sequence[Item], base: Mapping[str, Mapping[str, Any]] | None
+) -> list[dict[str, float]]:
+    if base is None:
+        return [_scored(0.5, 0.5) for _ in answers]
+    both = [(item, _answered(item, base[item.id])) for item in answers if item.id in base]
+    chances = dict(zip((item.id for item, _ in both), judge.preferences(both), strict=True))
+    return [_scored(chances[item.id], 0.5) if item.id in chances else {} for item in answers]
+
+
+def _item(record: Feedback, sample: Sample) -> Item:
+    return item_of(record, Response(sample.text, truncated=sample.truncated), record.id)
+
+
+def _answered(item: Item, row: Mapping[str, Any]) -> Item:
+    """The same prompt with the response of a row."""
+    return replace(item, response=row["response"], truncated=row["truncated"])
 
 
 def _weights(model: str | Path) -> Mapping[str, str]:

@@ -48,7 +48,6 @@ def test_of_an_encoder_decoder_what_is_read_is_what_the_decoder_writes():
 
 
 def _distributions(lm, decoded: list[int]) -> torch.Tensor:
-    prompt = torch.tensor([[5, 6, EOS]])
     return (
         lm(input_ids=torch.tensor([[5, 6, EOS]]), decoder_input_ids=torch.tensor([decoded])).logits[0].log_softmax(-1)
     )

@@ -12,9 +12,12 @@ from heedful.data import load_feedback
 from heedful.errors import ConfigError, DataError, RunError
 from heedful.evals.likelihood import read_tokens
 from heedful.models import load, load_tokenizer
+from heedful.records import Feedback, Response
+from heedful.scorers import Item
 from heedful.tasks import Subject, own
 from heedful.tasks.own import OwnFile
 from heedful.text import Text, with_line_prefix
+from heedful.training import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -199,6 +202,45 @@ def test_equal_ids_are_told_apart(task):
     assert next(record.id for record in small.held_out if record.prompt[:3] == "and") == "same#2"
     assert sum(record.prompt == "" for record in small.held_out) > 1
     assert set(small.evaluate(Subject(small.base), seed=0).per_prompt) == set(ids)
+
+
+@pytest.fixture(scope="module")
+def rankers(model, tmp_path_factory):
+    """Runs of both forms, hardly trained."""
+    rows = [Feedback(f"say {n}: ", (Response("xy", rank=1), Response("uvw", rank=2)), id=str(n)) for n in range(8)]
+    settings = {"budget": {"steps": 3}, "optim": {"lr": 3e-3}, "dtype": "float32"}
+    out = tmp_path_factory.mktemp("rankers")
+    return {
+        form: train(
+            "ranker", model=model, feedback=rows, out=out / form, settings=settings | {"method": {"form": form}}
+        )
+        for form in ("pairwise", "pointwise")
+    }
+
+
+@pytest.mark.parametrize("form", ["pairwise", "pointwise"])
+def test_a_ranker_judges_answers_against_those_of_the_base(task, model, rankers, tmp_path, monkeypatch, form):
+    monkeypatch.setattr(own, "RESPONSE_TOKENS", 6)
+    tiny("llama", max_position_embeddings=400, seed=1).save_pretrained(tmp_path / "other")
+    letters().save_pretrained(tmp_path / "other")
+    small = task(demonstrations(40), judge=str(rankers[form].path), num_prompts=4)
+    base = small.evaluate(Subject(small.base), seed=0)
+    assert {values["win_rate"] for values in base.per_prompt.values()} == {0.5}
+    found = small.evaluate(Subject(tmp_path / "other"), seed=0, base_samples=base.samples)
+    for mine, theirs in zip(found.samples, base.samples, strict=True):
+        values = found.per_prompt[mine["prompt_id"]]
+        pair = [Item(mine["prompt"], row["response"], truncated=row["truncated"]) for row in (mine, theirs)]
+        if form == "pairwise":
+            (chance,) = small.judge.preferences([tuple(pair)])
+            assert values["judge_score"] == pytest.approx(chance, abs=1e-6)
+            assert values["win_rate"] == float(chance > 0.5)
+        else:
+            one, other = (score.value for score in small.judge.score_batch(pair))
+            assert values["judge_score"] == pytest.approx(one, abs=1e-6) and values["win_rate"] == float(one > other)
+    best = small.evaluate(Subject(small.base, num_samples=4), seed=0, base_samples=base.samples)
+    assert best.ledger["scorer_calls"] == {"ranker": {"pairwise": 4 * 6, "pointwise": 4 * 4}[form]}
+    mean = sum(values["judge_score"] for values in best.per_prompt.values()) / 4
+    assert mean >= (0.5 if form == "pairwise" else sum(v["judge_score"] for v in base.per_prompt.values()) / 4)
 
 
 def test_what_a_judge_needs_is_asked_for_first(task):

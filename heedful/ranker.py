@@ -1,0 +1,108 @@
+"""A ranker from a folder: which of two responses is better, or how good one is, as a probability of a verdict."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from heedful.batch import Branch, Group, by_branch, collate, micro_batches, tree_is_cheaper
+from heedful.errors import DataError
+from heedful.export import fenced, load_info
+from heedful.models import Policy, load, load_tokenizer
+from heedful.text import Text
+from heedful.verdict import Form
+
+INFO = "ranker"  # key of heedful.json
+CUT = "response cut to the context (kept)"  # as verdict.py counts it
+TOKEN_BUDGET = 8192  # padded tokens a forward: memory only
+
+
+class Question(NamedTuple):
+    """A prompt as text, the responses in question, and a name for messages."""
+
+    context: str
+    responses: tuple[str, ...]
+    id: str
+
+
+@dataclass(frozen=True)
+class Ranker:
+    """A causal model that answers a form's question."""
+
+    policy: Policy
+    text: Text
+    form: Form
+
+    @property
+    def num_cut(self) -> int:
+        """Responses that were cut to the context so far."""
+        return self.text.drops.counts.get(CUT, 0)
+
+    def probabilities(self, questions: Sequence[Question]) -> list[float]:
+        """For each question the probability of the first verdict, among the two.
+
+        Raises:
+            DataError: a prompt leaves no room for the responses; names it.
+        """
+        ids = self.form.verdict_ids(self.text)
+        return first_verdicts(self.policy, [self._group(question, ids) for question in questions])
+
+    def _group(self, question: Question, ids: Sequence[int]) -> Group:
+        found = self.form.question(self.text, question.context, question.responses, id=question.id)
+        if found is None:
+            raise DataError(
+                "its prompt leaves no room for a response in the ranker's context",
+                where=question.id,
+                allowed=f"a prompt of fewer than {self.text.max_length} tokens",
+            )
+        return Group(question.id, tuple(found[0]), tuple(Branch((id,), {"verdict": (1.0,)}) for id in ids))
+
+
+@torch.no_grad()
+def first_verdicts(policy: Policy, groups: Sequence[Group]) -> list[float]:
+    """The probability of the first of the two tokens that follow each prompt, renormalised over the two."""
+    policy.eval()
+    place = {id(group): n for n, group in enumerate(groups)}
+    found: dict[int, float] = {}
+    for part in micro_batches(groups, TOKEN_BUDGET, reads_trees=policy.reads_trees):
+        batch = collate(part, tree=policy.reads_trees and tree_is_cheaper(part)).to(policy.lm.device)
+        for group, (first, second) in zip(part, by_branch(policy(batch).logp, batch, part)):
+            found[place[id(group)]] = torch.sigmoid(first.double() - second.double()).item()
+    return [found[n] for n in range(len(groups))]
+
+
+def load_ranker(path: str | Path, *, device: torch.device | str = "cpu") -> Ranker:
+    """A ranker from a folder that `heedful train ranker` wrote.
+
+    Raises:
+        RunError: no such model, or damaged weights.
+    """
+    info = load_info(path)
+    text = Text(load_tokenizer(path), max_length=info["max_length"])
+    return Ranker(load(path, device=device).eval(), text, Form.from_json(info[INFO]))
+
+
+def how_to_ask(asked: Mapping[str, Any]) -> str:
+    """For the model card: what to write, and which two tokens to compare.
+
+    Args:
+        asked: heedful.json's `ranker`.
+    """
+    form = Form.from_json(asked)
+    names = ["CONTEXT", *(f"RESPONSE {n}" for n in range(1, form.num_responses + 1)), ""]
+    layout = "".join(part + name for part, name in zip(form.parts, names))
+    code = fenced(
+        'tokenizer = AutoTokenizer.from_pretrained("FOLDER")\n'
+        'model = AutoModelForCausalLM.from_pretrained("FOLDER")\n'
+        f"logits = model(ids).logits[0, -1, {list(asked['verdict_ids'])}]\n"
+        "logits.softmax(-1)[0]"
+    )
+    meaning = "the first response is the better one" if form.num_responses == 2 else "the response is good"
+    words = (
+        f"The probability that {meaning}. `ids` are BOS and, tokenised apart and joined, the pieces of this text, "
+        "a line break before and after each marker belonging to the marker:"
+    )
+    order = " Ask in both orders and take the mean: no ranker is free of a preference for a place."
+    return f"## How to ask\n\n{code}\n\n{words}\n\n{fenced(layout)}\n\n" + (order if form.num_responses == 2 else "")
