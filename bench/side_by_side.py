@@ -1,0 +1,108 @@
+"""heedful, TRL and the plain loop take turns on one `Work`; what comes out is one line of JSON."""
+
+import logging
+import statistics
+import warnings
+
+import torch
+from common import DTYPES, LR, SIZES, Ours, Work, language_model, peak_of, ratio, say, take_turns
+from plain import Plain, Row
+from theirs import Theirs
+
+from heedful.methods.reward_model import HEAD
+from heedful.models import ScalarHead
+
+PLAIN = {"sft": "sft", "reward_model": "reward", "dpo": "dpo", "slic_hf": "slic"}
+
+
+def quiet() -> None:
+    """Trainers talk; the line of JSON is what counts."""
+    warnings.filterwarnings("ignore")
+    for name in ("transformers", "trl", "datasets", "accelerate"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    import datasets
+
+    datasets.disable_progress_bars()
+
+
+def compare(name: str, work: Work, args, *, best: dict, defaults: dict, micro_tokens: int, plain_tokens: int) -> None:
+    """Measure and say it.
+
+    Args:
+        best, defaults: settings of TRL.
+        micro_tokens, plain_tokens: padded tokens a forward of heedful, and of the plain loop: the best of those tried.
+    """
+    quiet()
+    torch.set_num_threads(args.threads)
+    hidden = {"reward_model": True}.get(work.method)
+    makers = {
+        "ours": lambda: Ours(work, micro_tokens=micro_tokens).step,
+        "theirs": lambda: Theirs(work, _head(work) if hidden else None, **best).step,
+        "plain": lambda: _plain(work, plain_tokens),
+    }
+    if args.defaults:
+        makers["defaults"] = lambda: Theirs(work, _head(work) if hidden else None, **defaults).step
+    memory = {side: peak_of(makers[side]) for side in ("ours", "theirs", "plain")} if args.memory else {}
+    times = take_turns({side: make() for side, make in makers.items()}, work.steps)
+    clock = times.cpu if args.threads == 1 else times.wall
+    counted = {side: values[args.warmup :] for side, values in clock.items()}
+    say(
+        {
+            "workload": name,
+            "ratio": round(ratio(counted["theirs"], counted["ours"]), 3),
+            "ratio_plain": round(ratio(counted["plain"], counted["ours"]), 3),
+            **({"ratio_defaults": round(ratio(counted["defaults"], counted["ours"]), 3)} if args.defaults else {}),
+            **{side: round(statistics.median(values), 4) for side, values in counted.items()},
+            "unit": "seconds a step, median; " + ("processor time" if args.threads == 1 else "on the clock"),
+            "memory_ratio": round(memory["ours"] / memory["theirs"], 3) if memory else None,
+            "memory_mb": {side: round(value / 2**20) for side, value in memory.items()},
+            "loss_difference": _largest(times.losses, "theirs"),
+            "loss_difference_plain": _largest(times.losses, "plain"),
+            "loss": [round(times.losses["ours"][0], 5), round(times.losses["ours"][-1], 5)],
+            "steps": work.steps - args.warmup,
+            "warmup": args.warmup,
+            "size": work.size,
+            "parameters": _parameters(work),
+            "vocabulary": work.vocabulary,
+            "dtype": work.dtype,
+            "batch_size": work.batch_size,
+            "settings": {"theirs": best, "defaults": defaults, "micro_tokens": micro_tokens, "plain": plain_tokens},
+        },
+        args,
+    )
+
+
+def _largest(losses: dict[str, list[float]], side: str) -> float:
+    """The largest difference of a step's loss from ours, over all steps: the weights stay as alike as the losses."""
+    return max(abs(a - b) for a, b in zip(losses["ours"], losses[side], strict=True))
+
+
+def _plain(work: Work, micro_tokens: int):
+    ours = Ours(work)  # rows and reference
+    rows = [
+        Row(
+            list(group.prompt),
+            [list(branch.tokens) for branch in group.branches],
+            [sum(branch.streams.get("ref_logp", ())) for branch in group.branches],
+        )
+        for group in ours.groups
+    ]
+    del ours
+    loop = Plain(
+        language_model(work.size, work.vocabulary),
+        PLAIN[work.method],
+        _head(work)[0] if work.method == "reward_model" else None,
+        lr=LR,
+        dtype=DTYPES[work.dtype],
+        micro_tokens=micro_tokens,
+    )
+    steps = iter(range(work.steps))
+    return lambda: loop.step(work.rows(rows, next(steps)))
+
+
+def _head(work: Work) -> torch.Tensor:
+    return ScalarHead(SIZES[work.size]["hidden_size"], HEAD, seed=0).linear.weight.detach()
+
+
+def _parameters(work: Work) -> int:
+    return sum(weight.numel() for weight in language_model(work.size, work.vocabulary).parameters())
