@@ -75,6 +75,16 @@ DEFACTO = {
     },
 }
 HALUEVAL = {"ID": "4", "user_query": "Q?", "chatgpt_response": "One. Two. Three.", "hallucination": "yes"}
+PANDALM = {
+    "idx": 4,
+    "instruction": "Add.",
+    "input": "1, 2",
+    "response1": "3",
+    "response2": "12",
+    "annotator1": 1,
+    "annotator2": 0,
+    "annotator3": 2,
+}
 TLDR = {
     "query": "POST: x\n\nTL;DR:",
     "postprocessed_response": "  mine",
@@ -121,6 +131,7 @@ SHAPES = {
     "question-answer": {"question": "1+1?", "answer": "Two.\n#### 2"},
     "scored segments": {"texts": ["a ", "b"], "scores": [0.0, 0.75], "meta": {}},
     "scored dialogues": {"text": [DIALOGUE + " Air.", DIALOGUE + " No."], "score": [1.0, 0.0]},
+    "pandalm": {name: value for name, value in PANDALM.items() if name not in ("annotator2", "annotator3")},
     "alpaca": {"instruction": "Add.", "input": "1, 2", "output": "3"},
     "sharegpt preference": {
         "conversations": [{"from": "human", "value": "hi"}],
@@ -183,7 +194,7 @@ def test_no_value_anywhere_in_a_row_does_worse_than_a_data_error(shape):
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_missing_column_in_a_later_row_is_an_error_with_its_line(load, name):
-    optional = {"ID", "tag", "meta", *(["prompt"] if name == "trl preference" else [])}
+    optional = {"ID", "idx", "tag", "meta", *(["prompt"] if name == "trl preference" else [])}
     required = next(column for column in SHAPES[name] if column not in optional)
     later = {column: value for column, value in SHAPES[name].items() if column != required}
     with pytest.raises(DataError, match=r"rows\.jsonl:2"):
@@ -386,6 +397,20 @@ def test_a_row_of_a_published_set_with_an_empty_answer_is_dropped_and_counted_by
 def test_so_is_one_whose_empty_answer_lies_deeper(load, shape, emptied, name):
     file = load(SHAPES[shape], SHAPES[shape] | emptied)
     assert (len(file), file.dropped) == (1, {f"empty `{name}`": 1})
+
+
+def test_each_annotator_of_pandalm_is_a_record(load):
+    records = load(PANDALM)
+    assert [record.labeler for record in records] == ["annotator1", "annotator2", "annotator3"]
+    assert [strict_pairs(record) for record in records] == [[(0, 1)], [], [(1, 0)]]
+    assert {record.prompt for record in records} == {load(SHAPES["alpaca"])[0].prompt}
+    assert records[0].metadata["idx"] == 4 and "annotator1" not in records[0].metadata
+
+
+def test_an_annotator_of_pandalm_says_0_1_or_2(load):
+    with pytest.raises(DataError, match=r"annotator2`: found 3: expected 0, 1 or 2"):
+        load(PANDALM | {"annotator2": 3})
+    assert load(PANDALM, PANDALM | {"response2": " "}).dropped == {"empty `response2`": 1}
 
 
 def test_alpaca_without_input_has_no_input_section(one):

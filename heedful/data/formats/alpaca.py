@@ -15,11 +15,16 @@ WITH_INPUT = (
 WITHOUT_INPUT = HEAD + ". " + ASK + "\n\n### Instruction:\n{instruction}\n\n### Response:"
 
 
-def read(row: Row) -> Row:
+def prompt_of(row: Row) -> str:
+    """The prompt of a row with `instruction` and perhaps `input`."""
     instruction, given = filled(row, "instruction"), optional_text(row, "input")
     template = WITH_INPUT if given is not None else WITHOUT_INPUT
+    return template.format(instruction=instruction, input=given or "")
+
+
+def read(row: Row) -> Row:
     return {
-        "prompt": template.format(instruction=instruction, input=given or ""),
+        "prompt": prompt_of(row),
         "responses": [{"text": filled(row, "output"), "demonstration": True}],
     }
 
