@@ -1,10 +1,11 @@
-"""Recipes: a YAML file of the user's, or one that ships with heedful."""
+"""Recipes: a YAML file of the user's, one that ships with heedful, or a folder of those with a file a method."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parents[1] / "recipes"
+COMMON = "common"  # what a folder's methods share
 
 
 def shipped() -> list[str]:
@@ -18,23 +19,29 @@ def settings(
     """The settings of a recipe laid over those of a task, and `--set` over both.
 
     Args:
-        recipe: a path, the name of a shipped recipe, with or without the method's name before it, or nothing.
+        recipe: a path, the name of a shipped recipe, that of a shipped folder (`hh`: what its methods share, and what
+            it has for this one over it), or nothing.
         base: what holds where neither says otherwise.
     """
     from heedful.config import merge, override, read_yaml
 
-    own = read_yaml(_find(recipe, method)) if recipe is not None else {}
-    return override(merge(base or {}, own), changes)
+    found = dict(base or {})
+    for path in _find(recipe, method) if recipe is not None else ():
+        found = merge(found, read_yaml(path))
+    return override(found, changes)
 
 
-def _find(recipe: str, method: str) -> Path:
+def _find(recipe: str, method: str) -> list[Path]:
+    """The files of a recipe, each to be laid over the one before."""
     from heedful.config import unknown
 
     if Path(recipe).is_file():
-        return Path(recipe)
-    name = recipe.removesuffix(".yaml").removeprefix("recipes/")
+        return [Path(recipe)]
+    name = recipe.removesuffix(".yaml").removeprefix("recipes/").rstrip("/")
     names = shipped()
-    for candidate in (name, f"{method}/{name}"):
-        if candidate in names:
-            return FOLDER / f"{candidate}.yaml"
-    raise unknown(recipe, "recipe", ["a YAML file", *names])
+    if name in names:
+        return [FOLDER / f"{name}.yaml"]
+    if parts := [part for part in (f"{name}/{COMMON}", f"{name}/{method}") if part in names]:
+        return [FOLDER / f"{part}.yaml" for part in parts]
+    folders = sorted({name.partition("/")[0] for name in names})
+    raise unknown(recipe, "recipe", ["a YAML file", *folders, *names])

@@ -25,7 +25,7 @@ from heedful.cli.progress import Progress
 def train(
     method: Annotated[str, typer.Argument(metavar="METHOD", help="`heedful methods` lists them.")],
     recipe: Annotated[
-        str | None, typer.Argument(metavar="[RECIPE]", help="A YAML file, or the name of one that ships.")
+        str | None, typer.Argument(metavar="[RECIPE]", help="A YAML file, or what ships: hh, tldr, qa, pep8.")
     ] = None,
     *,
     feedback: Annotated[
