@@ -21,7 +21,10 @@ KINDS = {
     "dpo": (DPOTrainer, DPOConfig),
     "slic_hf": (CPOTrainer, CPOConfig),
 }
-OWN = {"dpo": {"precompute_ref_log_probs": True, "beta": 0.1}, "slic_hf": {"loss_type": "hinge", "beta": 1.0, "cpo_alpha": 0.1}}
+OWN = {
+    "dpo": {"precompute_ref_log_probs": True, "beta": 0.1},
+    "slic_hf": {"loss_type": "hinge", "beta": 1.0, "cpo_alpha": 0.1},
+}
 
 
 class Theirs(TrainerCallback):

@@ -16,6 +16,7 @@ TITLES = {
     "length": "Length",
     "accuracy": "Accuracy",
     "pref_accuracy": "Preference accuracy",
+    "rouge_l": "ROUGE-L",
     "win_rate": "Win rate",
     "counted_lines": "Counted lines",
     "comment_share": "Comments and docstrings",

@@ -22,6 +22,7 @@ from heedful.disk import sha256
 from heedful.errors import DataError
 from heedful.evals.capability import NATS_PER_BIT
 from heedful.evals.likelihood import read_tokens
+from heedful.evals.rouge import rouge_l
 from heedful.methods import JUDGING, METHODS, load_method
 from heedful.models import Policy, best_device, commit, load, load_text
 from heedful.records import Feedback, Response, prompt_text, strict_pairs
@@ -103,6 +104,8 @@ class OwnFile:
             found["pref_accuracy_per_token"] = MetricKind("share", "higher")
         if any(imitated_response(record) is not None for record in self.held_out):
             found["bits_per_byte"] = MetricKind("bits", "lower")
+        if any(_references(record) for record in self.held_out):
+            found["rouge_l"] = MetricKind("", "none")  # of the answer; see evals/rouge.py for why no way is better
         found["reward"] = MetricKind("score", "higher")
         found["length"] = MetricKind("characters", "none")
         return found
@@ -318,6 +321,8 @@ class OwnFile:
             row: dict[str, Any] = {"prompt_id": record.id, "prompt": prompt_text(record.prompt)}
             row["response"] = sample.text
             found.per_prompt[record.id] |= {"length": len(sample.text), **judged}
+            if references := _references(record):
+                found.per_prompt[record.id]["rouge_l"] = max(rouge_l(sample.text, text) for text in references)
             kept = {"judge_score": judged["judge_score"]} if "judge_score" in judged else {}
             found.samples.append(row | kept | {"truncated": sample.truncated})
         if self.judge and subject.num_samples > 1:
@@ -430,6 +435,10 @@ def _preference(record: Feedback, n: int, logp: Mapping[tuple[int, int], Tensor]
     right = sum(_win(logp[n, a].sum().item(), logp[n, b].sum().item()) for a, b in pairs)
     right_mean = sum(_win(logp[n, a].mean().item(), logp[n, b].mean().item()) for a, b in pairs)
     return {"pref_accuracy": [right, len(pairs)], "pref_accuracy_per_token": [right_mean, len(pairs)]}
+
+
+def _references(record: Feedback) -> list[str]:
+    return [response.text for response in record.responses if response.demonstration]
 
 
 def _win(mine: float, other: float) -> float:

@@ -11,6 +11,7 @@ from heedful.batch import Branch, Group
 from heedful.data import load_feedback
 from heedful.errors import ConfigError, DataError, RunError
 from heedful.evals.likelihood import read_tokens
+from heedful.evals.rouge import rouge_l
 from heedful.models import load, load_tokenizer
 from heedful.records import Feedback, Response
 from heedful.scorers import Item
@@ -261,3 +262,16 @@ def test_a_file_is_known_by_its_bytes_not_by_its_path(task, tmp_path, monkeypatc
     again = OwnFile(load_feedback("own.jsonl"), model=before["model"])
     assert again.describe() == before
     assert task(demonstrations(41)).describe() != before
+
+
+def test_answers_are_held_against_demonstrations_where_there_are_any(task):
+    small = task(demonstrations(40))
+    found = small.evaluate(Subject(small.base), seed=0)
+    answers = {sample["prompt_id"]: sample["response"] for sample in found.samples}
+    references = {record.id: record.responses[0].text for record in small.held_out}
+    scores = {id: values["rouge_l"] for id, values in found.per_prompt.items() if "rouge_l" in values}
+    assert scores == {id: rouge_l(answer, references[id]) for id, answer in answers.items()} != {}
+    compared = [
+        {"prompt": f"say {n}: ", "responses": [{"text": "a", "rank": 1}, {"text": "b", "rank": 2}]} for n in range(40)
+    ]
+    assert "rouge_l" in small.metrics and "rouge_l" not in task(compared).metrics
