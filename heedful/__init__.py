@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from heedful.comparison import compare
     from heedful.data import load_feedback, split_feedback
     from heedful.errors import ConfigError, DataError, HeedfulError, RunError
+    from heedful.evals.preferences import evaluate_scorer
     from heedful.evaluation import evaluate
     from heedful.inference import sample
     from heedful.inspection import inspect_feedback
@@ -40,6 +41,7 @@ __all__ = [
     "build_report",
     "compare",
     "evaluate",
+    "evaluate_scorer",
     "inspect_feedback",
     "load_feedback",
     "load_scorer",
@@ -61,6 +63,7 @@ _HOMES = {
     "build_report": "report",
     "compare": "comparison",
     "evaluate": "evaluation",
+    "evaluate_scorer": "evals.preferences",
     "inspect_feedback": "inspection",
     "load_feedback": "data",
     "load_scorer": "scorers",

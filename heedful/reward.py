@@ -87,6 +87,10 @@ class RewardModel:
         """Responses that were cut to the context so far."""
         return self.text.drops.counts.get(CUT, 0)
 
+    def leaves_room(self, prompt: str | tuple[Message, ...]) -> bool:
+        """Whether a response can follow the prompt in the context; `rewards` refuses one that leaves none."""
+        return len(self.text.encode_prompt(prompt)) < self.text.max_length
+
     def rewards(self, replies: Sequence[Reply]) -> list[list[float]]:
         """For each reply the reward up to the end of each piece; the last is that of the response, EOS and all.
 

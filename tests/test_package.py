@@ -19,6 +19,7 @@ NAMES = [
     "build_report",
     "compare",
     "evaluate",
+    "evaluate_scorer",
     "inspect_feedback",
     "load_feedback",
     "load_scorer",

@@ -169,6 +169,19 @@ def wilson(share: float, n: int, *, level: float = LEVEL) -> tuple[float, float]
     return max(0.0, float((centre - half) / scale)), min(1.0, float((centre + half) / scale))
 
 
+def spearman(a: Sequence[float], b: Sequence[float]) -> float | None:
+    """Spearman's rank correlation, equal values sharing their mean rank; None where either has one value only."""
+    ranks = _ranks(np.asarray(a, dtype=float)), _ranks(np.asarray(b, dtype=float))
+    if min(map(np.ptp, ranks)) == 0:
+        return None
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    ordered = np.sort(values)
+    return (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")) / 2
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """P-values corrected for the size of their family by Holm's step-down method, in the order given.
 

@@ -50,6 +50,10 @@ class RewardModelScorer:
         rewards = (values[-1] for values in self.piece_rewards(items))
         return [Score(self.name, value, self.version, length=len(i.response)) for i, value in zip(items, rewards)]
 
+    def leaves_room(self, item: Item) -> bool:
+        """Whether a response can follow the item's prompt in the model's context."""
+        return self.model.leaves_room(item.turns or item.prompt)
+
     def piece_rewards(self, items: Sequence[Item]) -> list[list[float]]:
         """For each item the reward up to the end of each of its pieces, the last with EOS where the response ended."""
         from heedful.reward import Reply
