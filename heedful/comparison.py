@@ -4,7 +4,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,12 @@ from pydantic import Field
 
 from heedful import schedule
 from heedful.arms import BEST_OF_N, Arm, read_arms
-from heedful.checkpoint import load_info
 from heedful.config import Strict, merge, parse
 from heedful.data.kinds import count_kinds, missing
 from heedful.disk import read_lines, write_lines
 from heedful.errors import ConfigError, DataError, Stopped
 from heedful.evals.summary import compare_pairs, measure, summarize
+from heedful.inference import needs_of
 from heedful.methods import load_method
 from heedful.records import Feedback
 from heedful.results import Ledger, Metric, Results, Row, row_name, write
@@ -167,7 +167,7 @@ class _Comparison:
         trained, cost = self._train(
             row.name, arm, folder, seed, merge(self.settings, {"method": roles} if roles else {})
         )
-        subject = Subject(trained.model_path, **_inference(trained.model_path))
+        subject = Subject(trained.model_path, **asdict(needs_of(trained.model_path)))
         cost = cost.including(costs) if costs else cost
         return self._measure(row.model_copy(update={"run": folder}), subject, seed, cost)
 
@@ -297,11 +297,6 @@ def metrics_of(task: Task, found: Evaluation) -> dict[str, Metric]:
         elif name in found.totals:
             metrics[name] = Metric(value=found.totals[name], unit=kind.unit, direction=kind.direction)
     return metrics
-
-
-def _inference(model: Path) -> dict[str, Any]:
-    info = load_info(model)
-    return {"prefix": info["prefix"], "line_prefix": info["line_prefix"], "suppress": info["suppress"]}
 
 
 def _reference_row(reference: Reference, seed: int) -> Row:

@@ -1,6 +1,7 @@
 """Measure one model on a task, as a comparison measures each of its rows."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from heedful.comparison import metrics_of
@@ -24,7 +25,6 @@ def evaluate(
     """
     if isinstance(task, (str, Path)):
         task = load_task(str(task), split="selection")
-    needs = needs_of(model)
-    subject = Subject(model, needs.prefix, needs.line_prefix, needs.suppress)
+    subject = Subject(model, **asdict(needs_of(model)))
     found = metrics_of(task, task.evaluate(subject, seed=seed, progress=progress))
     return {name: metric for name, metric in found.items() if name != "win_rate"}

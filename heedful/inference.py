@@ -84,7 +84,9 @@ def sample(
     drawn = draw([[*prompt, *needs.prefix] for prompt in ids], k=k, seed=seed, progress=progress)
     turns = [drawn]
     for turn in range(1, refine + 1):
-        turns.append(_again(draw, ids, turns[-1], needs, text, seed + turn * TURN, _after(turns, progress)))
+        turns.append(
+            bettered(draw, ids, turns[-1], needs, text, seed=seed + turn * TURN, progress=_after(turns, progress))
+        )
     answered = [_answered(record, samples, str(model)) for record, *samples in zip(records, *turns)]
     return answered if scorer is None else _best(answered, scorer)
 
@@ -109,17 +111,23 @@ def _require_refinable(refine: int, needs: Needs, model: str | Path, *, is_judge
         raise ConfigError("the model has not learned to better a response", where=str(model), hint=hint)
 
 
-def _again(
+def bettered(
     draw: Callable[..., Drawn],
     prompts: Sequence[Sequence[int]],
     before: Drawn,
     needs: Needs,
     text: Text,
+    *,
     seed: int,
-    progress: Callable[[int, int], None] | None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Drawn:
     """One better response to each: the last one behind the words for a worse one, as in a chain of two, then the words
-    for a better one. Earlier ones are left out, or the chain would outgrow those of the training."""
+    for a better one. Earlier ones are left out, or the chain would outgrow those of the training.
+
+    Args:
+        draw: prompts, seed and progress -> samples.
+        prompts: token ids, without what the method puts before a response.
+    """
     ids = [
         [*prompt, *needs.worse_prefix, *with_line_prefix(sample.tokens, text, needs.line_prefix)[0], *needs.prefix]
         for prompt, samples in zip(prompts, before)

@@ -59,14 +59,14 @@ ALLOWED = {
     "memory": "",
     "training": "adapter_export adapters batch checkpoint config data disk loop memory method methods mirrors models "
     "probes ranker records reward reward_export runs schedule text",
-    "estimate": "learner memory schedule training",
+    "estimate": "batch learner memory reference schedule training",
     "inference": "checkpoint models records sampling scorers text",
     "evals": "batch disk models records results runs sampling scorers text",
-    "tasks": "batch checkpoint config data disk evals inference methods models records sampling scorers targets text "
-    "training",
+    "tasks": "batch checkpoint config data disk evals inference methods models records results sampling scorers "
+    "targets text training",
     "inspection": "data methods models records tasks text",
     "arms": "config methods results tasks training",
-    "comparison": "arms checkpoint config data disk evals methods records results runs schedule tasks training",
+    "comparison": "arms config data disk evals inference methods records results runs schedule tasks training",
     "evaluation": "comparison inference results tasks",
     "cli": "*",  # all of the above
     "__init__": "*",

@@ -15,7 +15,8 @@ class Subject:
     """A model and how to ask it.
 
     Attributes:
-        prefix, line_prefix, suppress: as in heedful.json: ids where the response begins, before each line, never drawn.
+        prefix, line_prefix, suppress, worse_prefix: as in heedful.json: ids where the response begins, before each
+            line, never drawn, and before a response that is to be bettered.
         num_samples: more than 1 takes the best of so many.
         judge: folder of the reward model that says which is best; the gold scorer where there is none.
     """
@@ -24,6 +25,7 @@ class Subject:
     prefix: Sequence[int] = ()
     line_prefix: int | None = None
     suppress: Sequence[int] = ()
+    worse_prefix: Sequence[int] = ()
     num_samples: int = 1
     judge: Path | None = None
 

@@ -13,15 +13,16 @@ import json
 import random
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import yaml
 
-from heedful.checkpoint import load_info
 from heedful.config import merge, read_yaml
 from heedful.disk import atomic_write_text, read_lines, write_lines
+from heedful.inference import needs_of
 from heedful.tasks import Evaluation, Subject
 from heedful.tasks.pep8.task import EVERY, PEP8, RECIPES, recipe_path
 from heedful.training import train
@@ -80,8 +81,7 @@ def trial(
     recipe = merge(task.settings(method), settings) | {"budget": dict(task.budget)}
     shutil.rmtree(folder, ignore_errors=True)
     run = train(method.partition("/")[0], model=task.start, feedback=task.feedback(method), out=folder, settings=recipe)
-    info = load_info(run.model_path)
-    subject = Subject(run.model_path, info["prefix"], info["line_prefix"], info["suppress"])
+    subject = Subject(run.model_path, **asdict(needs_of(run.model_path)))
     found = [task.evaluate(subject, seed=seed, base_samples=one.samples) for seed, one in zip(SEEDS, base)]
     shutil.rmtree(folder)
     return {

@@ -4,16 +4,17 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from heedful.config import merge, read_yaml
 from heedful.evals.capability import likelihood_of_documents
 from heedful.evals.kl import kl_per_response
+from heedful.inference import TURN, Needs, bettered, copy_rate
 from heedful.models import Policy, best_device, load, load_tokenizer
 from heedful.records import Feedback, Response, Segment, from_json
-from heedful.sampling import Sampling, best_of_n, generate
+from heedful.sampling import Sample, Sampling, best_of_n, generate
 from heedful.scorers import Item, RewardModelScorer, score_all
 from heedful.scorers.pep8 import PEP8Chars, PEP8Lines
 from heedful.scorers.reading import cut_at_last_logical_line, split_rows
@@ -52,6 +53,8 @@ class PEP8:
         "gold": MetricKind("score", "higher"),
         "clean_share": MetricKind("share", "higher"),
         "reward": MetricKind("score", "higher"),
+        "refine_gain": MetricKind("score", "higher"),
+        "refine_copy_rate": MetricKind("share", "none"),
         "pep8_chars": MetricKind("findings per 100 characters, negative", "higher"),
         "bits_per_byte_clean": MetricKind("bits", "lower"),
         "bits_per_byte_dirty": MetricKind("bits", "lower"),
@@ -170,7 +173,8 @@ class PEP8:
             **SAMPLING,
         )
         prompts = [self._encode(row["prompt"], subject) for row in self.prompts]
-        drawn = generate(policy.lm, self.text, prompts, settings, k=subject.num_samples, seed=seed)
+        draw = partial(generate, policy.lm, self.text, settings=settings)
+        drawn = draw(prompts, k=subject.num_samples, seed=seed)
         texts = [
             [cut_at_last_logical_line(row["prompt"], sample.text) for sample in several]
             for row, several in zip(self.prompts, drawn)
@@ -184,11 +188,27 @@ class PEP8:
             found.samples.append(
                 {"prompt_id": row["id"], "prompt": row["prompt"], "response": cut[index], "gold": scores[index]}
             )
+        if subject.worse_prefix:
+            self._refine(found, subject, draw, chosen, seed)
         if subject.num_samples > 1:  # a way to answer, and its cost; one answer a prompt is how all are measured
             calls = sum(map(len, texts))
             judge = "reward_model" if subject.judge else "pep8_lines"
             found.ledger = {"sampled_tokens": calls * RESPONSE_TOKENS, "scorer_calls": {judge: calls}}
         return found, chosen
+
+    def _refine(self, found: Evaluation, subject: Subject, draw: Callable, chosen: Sequence[Sample], seed: int) -> None:
+        """What a turn more gains, where a model has learned to better a response: its own is given back once."""
+        needs = Needs(tuple(subject.prefix), subject.line_prefix, worse_prefix=tuple(subject.worse_prefix))
+        prompts = [self.text.encode_prompt(row["prompt"], line_prefix=subject.line_prefix) for row in self.prompts]
+        again = bettered(draw, prompts, [[one] for one in chosen], needs, self.text, seed=seed + TURN)
+        cut = [cut_at_last_logical_line(row["prompt"], one.text) for row, (one,) in zip(self.prompts, again)]
+        for row, sample, text, (gold,) in zip(
+            self.prompts, found.samples, cut, gold_scores(self.prompts, [[text] for text in cut])
+        ):
+            values = found.per_prompt[row["id"]]
+            values["refine_gain"] = gold - values["gold"]
+            values["refine_copy_rate"] = copy_rate(sample["response"], text)
+            sample["refined"] = text
 
     def _score(self, found: Evaluation) -> None:
         items = [Item(s["prompt"], s["response"], id=s["prompt_id"]) for s in found.samples]

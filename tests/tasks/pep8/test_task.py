@@ -83,7 +83,17 @@ def test_the_base_has_no_kl_to_itself_and_every_metric(task, base_evaluation):
     values = [base_evaluation.per_prompt[row["id"]] for row in task.prompts]
     assert [value["kl_to_base"] for value in values] == pytest.approx([0.0] * 3, abs=1e-3)
     measured = {name for row in base_evaluation.per_prompt.values() for name in row} | set(base_evaluation.totals)
-    assert set(task.metrics) <= measured
+    assert set(task.metrics) - measured == {"reward", "refine_gain", "refine_copy_rate"}  # no judge, no second turn
+
+
+def test_a_model_that_betters_responses_is_asked_to_better_its_own(task):
+    marks = {"prefix": (9, 10), "worse_prefix": (11, 12), "suppress": task.text.control_ids}
+    found = task.evaluate(Subject(task.base, **marks), seed=0)
+    for row, sample in zip(task.prompts, found.samples):
+        values = found.per_prompt[row["id"]]
+        ((after,),) = pep8.gold_scores([row], [[sample["refined"]]])
+        assert values["refine_gain"] == pytest.approx(after - values["gold"])
+        assert 0 <= values["refine_copy_rate"] <= 1 and sample["refined"] != sample["response"]
 
 
 def test_the_conditional_base_is_read_with_its_control_tokens_and_differs(task, base_evaluation):
