@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 OFFSET = "heedful_reward_offset"  # in config.json
 CUT = "response cut to the context (kept)"  # as text.py counts it
 AT_ONCE = 16  # responses to one prompt in a tree: its mask grows with their square
-CENTRED = 1000  # responses whose mean reward is taken, about: its error is then a thirtieth of their deviation
 TOKEN_BUDGET = 8192  # padded tokens a forward: memory only
+CENTRED_BY = 256  # records at most whose mean is the offset, to a 16th of a standard deviation; all were a third epoch
 
 
 @torch.no_grad()
@@ -134,15 +134,21 @@ class Centre(NamedTuple):
 
 
 def centre(policy: Policy, text: Text, feedback: Sequence[Feedback], trained: Sequence[Feedback]) -> Centre:
-    """The mean reward of the demonstrations of the feedback; where none fits the context, of the trained responses. Of
-    more than a thousand an even share is read."""
+    """The mean reward of the demonstrations of the feedback; where none fits the context, of the trained responses.
+
+    Of no more than `CENTRED_BY` records, evenly spaced: no comparison sees the offset.
+    """
     own = text.within(text.max_length)  # what it drops was not lost to training
-    groups = [group for record in feedback for group in _responses(record, own, demonstration=True)]
+    shown = [record for record in feedback if any(response.demonstration for response in record.responses)]
+    groups = [group for record in _spaced(shown) for group in _responses(record, own, demonstration=True)]
     over = "demonstrations" if groups else "training responses"
-    groups = groups or [group for record in trained for group in _responses(record, own)]
-    groups = groups[:: math.ceil(sum(len(group.branches) for group in groups) / CENTRED)]
+    groups = groups or [group for record in _spaced(trained) for group in _responses(record, own)]
     rewards = [float(values[-1]) for branches in token_rewards(policy, groups) for values in branches]
     return Centre(sum(rewards) / len(rewards), over, len(rewards), sum(group.num_tokens for group in groups))
+
+
+def _spaced(records: Sequence[Feedback]) -> Sequence[Feedback]:
+    return records[:: math.ceil(len(records) / CENTRED_BY) or 1]
 
 
 def _responses(record: Feedback, text: Text, *, demonstration: bool = False) -> list[Group]:
@@ -174,8 +180,7 @@ def load_reward_model(path: str | Path, *, device: torch.device | str = "cpu") -
     if context is None:
         raise RunError("the reward model does not say how long its context is", where=str(path))
     text = Text(load_tokenizer(path), max_length=context)
-    offset = getattr(lm.config, OFFSET, info.get("reward_offset", 0.0))  # an adapter's config.json is its base's
-    return RewardModel(policy, text, offset)
+    return RewardModel(policy, text, getattr(lm.config, OFFSET, 0.0))
 
 
 @torch.no_grad()
