@@ -24,6 +24,7 @@ VARIANTS = {name: (name, {}) for name in METHODS} | {
     "conditional_lines": ("conditional", {"lines": True}),
     "dpo_ipo_per_token": ("dpo", {"loss": "ipo_per_token"}),
     "ranker_pointwise": ("ranker", {"form": "pointwise"}),
+    "reward_model_plackett_luce": ("reward_model", {"loss": "plackett_luce"}),
 }
 SCORES = [0.0, -0.25, 0.0, -1.0, -0.5]
 
