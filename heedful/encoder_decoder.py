@@ -51,6 +51,7 @@ class _Rows(NamedTuple):
     """Where the rows of encoder and decoder stand in a batch.
 
     Attributes:
+        row: [N] of the batch.
         prompts: [D, E] token ids of each distinct prompt, -1 behind its end.
         prompt_of: [N] which of them a response answers.
         source: [N, L] index in the flattened tokens of the batch of what the decoder reads.
@@ -58,6 +59,7 @@ class _Rows(NamedTuple):
         is_own: [N, L] bool: read, and not read for an earlier response to the same prompt in the same row of the batch.
     """
 
+    row: Tensor
     prompts: Tensor
     prompt_of: Tensor
     source: Tensor
@@ -65,10 +67,14 @@ class _Rows(NamedTuple):
     is_own: Tensor
 
 
-def hidden(lm: PreTrainedModel, batch: TreeBatch) -> Tensor:
+def hidden(lm: PreTrainedModel, batch: TreeBatch, missed: Tensor | None = None) -> Tensor:
     """[B, T, H] last hidden states of the decoder, 0 where the encoder read and in padding.
 
     A prompt is encoded once, however many responses answer it.
+
+    Args:
+        missed: [B, 1, T, T] bool, from masking.py: what a token of the decoder must not see of those before it. Its
+            start token stays visible, and so does the prompt to the whole encoder and decoder.
     """
     parts: Any = lm
     rows = _rows(batch, parts.config.decoder_start_token_id)
@@ -78,7 +84,9 @@ def hidden(lm: PreTrainedModel, batch: TreeBatch) -> Tensor:
         input_ids=batch.tokens.flatten()[rows.source] * rows.is_read,
         encoder_hidden_states=encoded.index_select(0, rows.prompt_of),
         encoder_attention_mask=is_prompt.index_select(0, rows.prompt_of),
-        use_cache=False,  # what a row is padded with stands behind every token that is read, and needs no mask
+        # what a row is padded with stands behind every token that is read, and needs no mask
+        attention_mask=None if missed is None else _mask(rows, missed, lm.dtype),
+        use_cache=False,
     ).last_hidden_state
     own = rows.is_own.flatten().nonzero().squeeze(-1)
     found = torch.zeros(batch.tokens.numel(), states.shape[-1], dtype=states.dtype, device=states.device)
@@ -125,7 +133,20 @@ def _rows(batch: TreeBatch, start: int) -> _Rows:
     is_read = column < (num_before + num_response)[:, None]
     is_first = torch.cat([row.new_ones(1, dtype=torch.bool), row[1:] != row[:-1]])
     source = torch.where(is_before, before, response).where(is_read, 0)
-    return _Rows(prompts, prompt_of_row[row], source, is_read, is_read & (~is_before | is_first[:, None]))
+    return _Rows(row, prompts, prompt_of_row[row], source, is_read, is_read & (~is_before | is_first[:, None]))
+
+
+def _mask(rows: _Rows, missed: Tensor, dtype: torch.dtype) -> Tensor:
+    """[N, 1, L, L], to be added to scores: each token sees those before it in its row that it does not miss."""
+    at = rows.source % missed.shape[-1]
+    of_row = missed[:, 0].index_select(0, rows.row)
+    is_missed = of_row.gather(1, at[:, :, None].expand(-1, -1, of_row.shape[2]))
+    is_missed = is_missed.gather(2, at[:, None, :].expand(-1, at.shape[1], -1))
+    is_missed[:, :, 0] = False
+    hidden_from = is_missed | torch.ones_like(is_missed).triu(1)
+    return torch.zeros(hidden_from.shape, dtype=dtype, device=at.device).masked_fill(
+        hidden_from, torch.finfo(dtype).min
+    )[:, None]
 
 
 Row = tuple[int, ...]

@@ -25,7 +25,7 @@ def missed(batch: TreeBatch) -> Tensor | None:
     anew for each step, as dropout needs it, so that a row misses other tokens in every epoch, the same after a resume,
     and neither the layout, the rows beside nor the process change which. (Masked alike in every epoch, a row whose
     answer never sees its prompt is learned without it.) No random state is used up. A prompt's queries have the share
-    and the key of its first response.
+    and the key of its first response. Of an encoder-decoder, only what the decoder sees of itself is masked.
     """
     if SHARE not in batch.fields or not bool(batch.fields[SHARE].any()):
         return None

@@ -138,12 +138,11 @@ class Policy(nn.Module):
     def hidden(self, batch: TreeBatch) -> Tensor:
         """[B, T, H] last hidden states; plain rows need no mask, as padding stands behind every token that is read."""
         missing = missed(batch) if self.training else None
-        has_encoder = self.lm.config.is_encoder_decoder
-        if missing is not None and (has_encoder or not self.reads_trees):
+        if self.lm.config.is_encoder_decoder:
+            return encoder_decoder.hidden(self.lm, batch, missing)
+        if missing is not None and not self.reads_trees:
             hint = "switch past-token masking off: --set method.past_token_masking=0"
             raise RunError(f"{_name(self)} takes no attention mask, so that no past token can be masked", hint=hint)
-        if has_encoder:
-            return encoder_decoder.hidden(self.lm, batch)
         is_causal = batch.is_plain and missing is None
         options = {} if is_causal else {"attention_mask": self._masks(batch, missing), "position_ids": batch.position}
         return self.lm.base_model(batch.tokens, use_cache=False, **options).last_hidden_state

@@ -144,6 +144,34 @@ def test_chunks_of_the_head_change_no_number(monkeypatch):
     torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("name", ENCODER_DECODERS)
+@torch.no_grad()
+def test_masked_past_tokens_are_those_that_the_decoder_wrote(name, share):
+    fields = {"masked_share": share, "masking_key": 5.0}
+    policy = Policy(tiny(name)).train()
+    torch.manual_seed(0)
+
+    def of_last(*tokens):
+        group = Group("a", [7, 8, EOS, START], [Branch(tokens, {"mask": [1.0] * len(tokens)}, fields)])
+        return ours(policy, [group], tree=False)[0][-1].item()
+
+    changes = [of_last(*tokens, 20, 9) for tokens in ([30, 31, 32, 33], [40, 31, 32, 33], [30, 31, 32, 43])]
+    assert (len({round(value, 5) for value in changes}) == 1) == (share == 1.0)
+    unmasked = theirs(policy.lm, Group("a", [7, 8, EOS, START], []), [30, 31, 32, 33, 20, 9])[-1].item()
+    assert (changes[0] == pytest.approx(unmasked, abs=1e-4)) == (share == 0.0)
+
+
+@torch.no_grad()
+def test_trees_and_plain_rows_miss_the_same_tokens():
+    fields = {"masked_share": 0.5, "masking_key": 5.0}
+    groups = [Group(g.id, g.prompt, [Branch(b.tokens, b.streams, fields) for b in g.branches]) for g in GROUPS]
+    policy = Policy(tiny("t5")).train()
+    torch.manual_seed(0)
+    for one, other in zip(ours(policy, groups, tree=True), ours(policy, groups, tree=False)):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
 # ---- sampling
 
 

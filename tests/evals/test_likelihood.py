@@ -48,9 +48,8 @@ def test_of_an_encoder_decoder_what_is_read_is_what_the_decoder_writes():
 
 
 def _distributions(lm, decoded: list[int]) -> torch.Tensor:
-    return (
-        lm(input_ids=torch.tensor([[5, 6, EOS]]), decoder_input_ids=torch.tensor([decoded])).logits[0].log_softmax(-1)
-    )
+    parts = {"input_ids": torch.tensor([[5, 6, EOS]]), "decoder_input_ids": torch.tensor([decoded])}
+    return lm(**parts).logits[0].log_softmax(-1)
 
 
 def test_chunks_of_the_head_change_no_reading(monkeypatch):
