@@ -131,6 +131,7 @@ def write(
         if save is None:
             _load_back(model, temp, dtype)
         is_automatic = tokenizer.is_fast and _tokenizer_comes_back(tokenizer, temp)
+        is_automatic &= not (_is_pair(model) and len(_begin(info)) > 1)
         stored = {"prefix_is_automatic": is_automatic, "dtype": str(dtype).removeprefix("torch.")}
         _write_info(temp, path.name, dict(info) | stored, make_card)
         _sync_tree(temp)

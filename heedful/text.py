@@ -106,7 +106,7 @@ class Text:
         """
         for anchor in ANCHORS if continues and self._adds_space else ():
             before, both = self._ids(anchor), self._ids(anchor + text)
-            if both[: len(before)] == before:
+            if before and both[: len(before)] == before:  # T5's tokenizer reads nothing in a newline
                 return both[len(before) :]
         return self._ids(text)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from models import ENCODER_DECODERS, PAD, VOCAB, tiny
 from tiny_methods import compared_feedback, good_and_bad
-from tiny_text import letters
+from tiny_text import letters, like_t5
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification, AutoTokenizer
 
 import heedful
@@ -166,9 +166,16 @@ def test_the_tokenizer_ends_a_prompt_and_generation_begins_with_the_token_of_the
     assert "AutoModelForSeq2SeqLM" in (path / "README.md").read_text()
 
 
+def test_the_tokenizer_of_t5_itself_stays_as_it_is(tmp_path):
+    path = export(tiny("t5", eos_token_id=1), like_t5(), tmp_path / "model", {})
+    loaded = AutoTokenizer.from_pretrained(path)
+    assert type(loaded).__name__ == "T5Tokenizer" and loaded("the").tokens() == ["▁the", "</s>"]
+
+
 def test_the_card_says_how_to_begin_with_several_tokens(tmp_path):
     path = export(tiny("t5"), letters(), tmp_path / "model", {"prefix": [7, 8], "suppress": []})
     card, settings = (path / "README.md").read_text(), json.loads((path / "generation_config.json").read_text())
+    assert not load_info(path)["prefix_is_automatic"]
     assert "`decoder_input_ids` [[0, 7, 8]]" in card and "forced_bos_token_id" not in settings
     assert "pipeline_tag: text2text-generation" in card
 

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_text import ALPHABET, EOS, letters, like_llama2, make_text
+from tiny_text import ALPHABET, EOS, letters, like_llama2, like_t5, make_text
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -304,3 +304,10 @@ def test_a_decoder_begins_a_text_where_a_response_alone_goes_on():
     paired = Text(like_llama2(), max_length=8, start_id=0)
     assert named(alone, alone.encode_response("a", "b")) == ["a", "b", "</s>"]
     assert named(paired, paired.encode_response("a", "b")) == ["▁a", "b", "</s>"]
+
+
+def test_pieces_join_where_the_tokenizer_reads_nothing_in_a_newline():
+    text = Text(like_t5(), max_length=8, start_id=0)
+    ids = text.encode_response("the", "me", " park")
+    assert text.decode(ids) == "theme park"
+    assert named(text, text.encode_prompt("the")) == ["▁the", "</s>", "<pad>"]

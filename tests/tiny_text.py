@@ -4,7 +4,7 @@ import string
 from collections.abc import Iterable, Sequence
 
 from tokenizers import Tokenizer, decoders, models, normalizers
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, T5Tokenizer
 
 from heedful.batch import Group
 from heedful.records import Feedback, Response, Segment
@@ -32,6 +32,13 @@ def like_llama2() -> PreTrainedTokenizerFast:
     backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
     return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")
+
+
+def like_t5() -> PreTrainedTokenizerFast:
+    """T5's own class: a space before every text, EOS behind it, nothing read in a newline."""
+    pieces = ["▁", *string.ascii_letters, "."]
+    vocab = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((piece, -2.0) for piece in pieces), ("▁the", -4.0)]
+    return T5Tokenizer(vocab=vocab, extra_ids=0)
 
 
 def make_text(*, max_length: int = 64, control: bool = False, start_id: int | None = None, **options) -> Text:
