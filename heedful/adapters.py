@@ -60,8 +60,9 @@ class Adapters:
     base: Base
 
     def merge(self) -> None:
-        """Add the adapters to the weights, in place: the model is a plain one again, of which all is trained."""
-        self.tuner.merge_and_unload().requires_grad_(True)
+        """Add the adapters to the weights, in place: the model is a plain one again, and nothing of it frozen."""
+        lm = self.tuner.merge_and_unload().requires_grad_(True)
+        vars(lm).pop("peft_config", None)  # peft 0.18 leaves it
 
     @property
     def config(self) -> Any:
@@ -101,7 +102,9 @@ def add(
             tuner = peft.LoraModel(lm, config, NAME)
         except ValueError as error:
             raise ConfigError(str(error), where="lora.targets") from error
-    assert torch.equal(_read(lm), before), "adapters that have learned nothing change the model"
+    if not torch.equal(_read(lm), before):
+        what = f"adapters that have learned nothing change what {type(lm).__name__} computes"
+        raise ConfigError(what, where="lora", hint="train the whole model, without lora")
     return Adapters(tuner, base)
 
 
@@ -271,7 +274,7 @@ def merge_from(folder: Path, lm: PreTrainedModel) -> None:
     with torch.no_grad():
         for name, weight in own.items():
             weight.copy_(tensors[name])
-    tuner.merge_and_unload().requires_grad_(True)
+    Adapters(tuner, Base(base_of(folder), "")).merge()
 
 
 def _tensors(folder: Path) -> dict[str, Tensor]:

@@ -224,13 +224,14 @@ def load(
     seed: int = 0,
 ) -> Policy:
     """A policy from a folder or a Hub name. Weights must be safetensors; code that ships with a model is never run.
+    An adapter is merged into its base.
 
     Args:
         seed: of heads that start at random weights.
 
     Raises:
         RunError: no such model, weights in pickle only, cut, missing or of another shape, too little memory, an
-            architecture that needs its own code, or a head that `Policy` does not compute.
+            architecture that needs its own code, a head that `Policy` does not compute, or an adapter of another base.
     """
     lm = read_weights(AutoModelForCausalLM if start_token(path) is None else AutoModelForSeq2SeqLM, path, dtype)
     with _out_of_memory(path):
@@ -240,9 +241,7 @@ def load(
 
 
 def read_weights(auto: Any, path: str | Path, dtype: torch.dtype) -> PreTrainedModel:
-    """A model of a class of `KINDS` from a folder or a Hub name, with every weight that its class has; see `load`.
-
-    An adapter is merged into its base."""
+    """A model of a class of `KINDS` from a folder or a Hub name, with every weight that its class has; see `load`."""
     _require_folder(path)
     if folder := adapters.find(path):
         return _merged(auto, folder).to(dtype)
@@ -253,6 +252,7 @@ def read_weights(auto: Any, path: str | Path, dtype: torch.dtype) -> PreTrainedM
 
 def _merged(auto: Any, folder: Path) -> Any:
     """A language model's adapter, or a reward model's, which brings its own head, in its base."""
+    adapters.require_peft()
     base, is_reward = adapters.base_of(folder), auto is AutoModelForSequenceClassification
     if adapters.is_reward(folder) != is_reward:
         found = "an adapter of a language model" if is_reward else "an adapter of a reward model, which writes no text"

@@ -122,6 +122,12 @@ def test_rows_of_control_tokens_move_and_no_others_do(tie):
     assert torch.equal(after["lm_head.weight"], after["model.embed_tokens.weight"]) == tie
 
 
+def test_gradient_checkpointing_changes_no_number():
+    built = build("conditional", FEEDBACK, threshold=0.0)
+    plain, less = (steps(built, 3, model=adapted(built)[0], gradient_checkpointing=on)[0] for on in (False, True))
+    assert plain == [pytest.approx(line, rel=1e-12) for line in less]
+
+
 def test_dropout_is_of_training_alone():
     policy, _ = with_lora()
     for module in policy.modules():
@@ -215,8 +221,8 @@ def base(tmp_path_factory):
     return save_base(tmp_path_factory.mktemp("base"))
 
 
-def save_base(folder, **overrides):
-    tokenizer = letters(merges=[("a", "b"), ("c", "d")])
+def save_base(folder, *, pad="<pad>", **overrides):
+    tokenizer = letters(merges=[("a", "b"), ("c", "d")], pad_token=pad)
     tiny("llama", vocab_size=len(tokenizer), **overrides).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -378,6 +384,22 @@ def test_a_reward_model_gives_the_same_rewards_merged_and_as_an_adapter_with_its
     assert scorers[1].version == scorers[2].version != scorers[0].version
 
 
+@pytest.mark.parametrize("tie", [True, False])
+def test_a_reward_model_whose_padding_token_is_new_comes_back(tmp_path, tie):
+    model = save_base(tmp_path / "base", pad=None, tie_word_embeddings=tie)
+    path = train("reward_model", model, tmp_path / "run", compared_feedback(12), export="adapter").model_path
+    known, tokenizer = load(model), AutoTokenizer.from_pretrained(path)
+    assert len(tokenizer) == known.lm.config.vocab_size + 1
+    theirs = peft.AutoPeftModelForSequenceClassification.from_pretrained(path, num_labels=1)
+    theirs.config.pad_token_id = tokenizer.pad_token_id
+    rows = tokenizer(["q1\n", "q2\n"], ["ab", "x"], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        expected = theirs.eval()(**rows).logits[:, 0].tolist()
+    ours = load_reward_model(path)
+    found = score_all(load_scorer(str(path)), [Item("q1\n", "ab", "a"), Item("q2\n", "x", "b")])
+    assert [score.value + ours.offset for score in found] == pytest.approx(expected, abs=1e-5)
+
+
 def test_an_adapter_without_its_reward_head_is_refused(exported, tmp_path):
     folder = copied(exported("reward_model", "adapter"), tmp_path)
     rewrite(folder, lambda tensors: tensors.pop("base_model.model.score.weight"))
@@ -451,6 +473,14 @@ def test_an_adapter_of_another_base_with_the_same_shapes_is_refused(exported, tm
     folder = copied(exported("dpo", "adapter"), tmp_path, base_model_name_or_path=str(other))
     with pytest.raises(RunError, match=r"made for another base than .*other: its weights have another sha256.*put the"):
         load(folder)
+
+
+def test_an_adapter_finds_its_base_in_another_place(exported, tmp_path):
+    adapter = exported("dpo", "adapter")
+    moved = shutil.copytree(adapters.base_of(adapter), tmp_path / "moved")
+    folder = copied(adapter, tmp_path, base_model_name_or_path=str(moved))
+    ids = ids_of(adapter)
+    assert torch.equal(load(folder).lm(ids).logits, load(adapter).lm(ids).logits)
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,18 @@ def test_two_processes_give_the_losses_of_one(alone, tmp_path):
         assert two == [pytest.approx(line, rel=1e-5, abs=1e-7) for line in one], variant
 
 
+def test_two_processes_give_the_losses_of_one_with_adapters_too(tmp_path):
+    pytest.importorskip("peft", reason="adapters need peft: pip install 'heedful[adapters]'")
+    variants = ["conditional", "dpo", "reward_model", "awr"]  # new tokens, a reference, a head alone, a head beside
+    for folder, launch in (("one", []), ("two", TWO)):
+        base(tmp_path / folder / "base")
+        run(*launch, HERE / "train_all.py", tmp_path / folder, *variants, "--lora")
+    for variant in variants:
+        one, two = lines(tmp_path / "one" / variant), lines(tmp_path / "two" / variant)
+        assert len([line for line in one if "loss" in line]) == 20
+        assert two == [pytest.approx(line, rel=1e-5, abs=1e-7) for line in one], variant
+
+
 def test_two_processes_go_on_with_a_run_that_two_began(tmp_path):
     base(tmp_path / "base")
     run(*TWO, HERE / "train_all.py", tmp_path, "mle")

@@ -1,6 +1,6 @@
 """Train every method on tiny feedback, as a job of one or more processes; run by tests/test_processes.py.
 
-python tests/train_all.py OUT [METHOD ...] [--resume]
+python tests/train_all.py OUT [METHOD ...] [--resume] [--lora]
 """
 
 import sys
@@ -64,6 +64,7 @@ def train(variant: str, out: Path, *, resume: bool = False, **settings):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    arguments = [argument for argument in sys.argv[2:] if argument != "--resume"]
+    arguments = [argument for argument in sys.argv[2:] if not argument.startswith("--")]
+    settings = {"lora": {"rank": 4}} if "--lora" in sys.argv else {}
     for variant in arguments or VARIANTS:
-        train(variant, Path(sys.argv[1]), resume="--resume" in sys.argv)
+        train(variant, Path(sys.argv[1]), resume="--resume" in sys.argv, **settings)

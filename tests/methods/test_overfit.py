@@ -6,8 +6,10 @@ from models import PAD, tiny
 from tiny_methods import build, good_and_bad, rows
 from tiny_text import make_text, scored
 
+from heedful import adapters
+from heedful.adapters import Base
 from heedful.batch import collate
-from heedful.config import Training
+from heedful.config import Lora, Training
 from heedful.learner import Learner
 from heedful.models import Policy
 from heedful.records import Feedback
@@ -17,13 +19,16 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 FEEDBACK = good_and_bad()
 STEPS = 120
+LORA = Lora(rank=16, alpha=32)
 
 
-def learn(name, feedback=FEEDBACK, *, count=STEPS, model="llama", text=None, **config):
+def learn(name, feedback=FEEDBACK, *, count=STEPS, model="llama", text=None, lora=None, **config):
     """A method trained on the feedback until little is left to learn: what it logged last, and how to ask it."""
     built = build(name, feedback, text=text, **config)
     optim = {"lr": 1e-2, "warmup": 0.1, "weight_decay": 0.0}
     policy = Policy(tiny(model), built.method.heads)
+    if lora:
+        adapters.add(policy.lm, lora, base=Base("", ""), new=built.method.inference.get("suppress", ()))
     learner = Learner(policy, Training(dtype="float32", optim=optim))
     work = [(built.method.objective, rows(built, learner))]
     for step in range(count):
@@ -90,6 +95,17 @@ def test_sft_learns_the_best_response_by_heart():
     assert model.answers() == GOOD
 
 
+def test_sft_learns_the_best_response_by_heart_with_adapters():
+    _, model = learn("sft", lora=LORA)  # the LM head of a random model, which stays, bounds how sure it can be
+    assert model.answers() == GOOD
+
+
+def test_conditional_learns_its_control_tokens_with_adapters():
+    _, model = learn("conditional", lora=LORA, threshold=0.0, drop=0.0, count=200)
+    assert model.answers(prefix=[model.text.good_id]) == GOOD
+    assert model.answers(prefix=[model.text.bad_id]) == BAD
+
+
 def test_filtering_learns_what_it_keeps_by_heart():
     logged, model = learn("filtering", threshold=0.0)
     assert logged["nll"] < 0.02
@@ -142,6 +158,12 @@ def test_slic_hf_orders_every_pair_and_learns_the_good_text_by_heart():
 def test_dpo_orders_every_pair(loss):
     logged, model = learn("dpo", loss=loss, count=40)
     assert logged["loss"] < {"sigmoid": 0.02, "hinge": 0.01}.get(loss, 0.5)
+    assert model.probability(good) > model.probability(bad)
+
+
+def test_dpo_orders_every_pair_with_adapters():
+    logged, model = learn("dpo", lora=LORA, count=40)
+    assert logged["loss"] < 0.1
     assert model.probability(good) > model.probability(bad)
 
 
