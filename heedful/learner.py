@@ -40,7 +40,7 @@ class Learner:
             policy.lm.gradient_checkpointing_enable({"use_reentrant": False})
         self.policy = policy
         self.optimizer = torch.optim.AdamW(
-            _parameter_groups(policy, training.optim), betas=training.optim.betas, eps=training.optim.eps
+            _parameter_groups(policy, training.optim), betas=training.optim.betas, eps=training.optim.eps, fused=True
         )
         self.module = self.accelerator.prepare(policy)
         self.training = training
