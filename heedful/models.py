@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 
 CHUNK_ELEMENTS = {"cpu": 2**21}  # logits held at once: 8 MB in fp32, which stay in a processor's cache
 LARGE_CHUNK = 2**25  # elsewhere: 128 MB
+KEPT_ELEMENTS = 2**24  # logits of a forward that wait for its backward, 64 MB; of more, they are made once more there
 NO_MEMORY = re.compile("out of memory|allocate memory|not enough memory|ALLOC_FAILED")  # CUDA, Linux, Windows, cuBLAS
 TOKENIZER_FILES = ("tokenizer*", "vocab*", "*.model")
 KINDS = {
@@ -157,32 +159,55 @@ class Policy(nn.Module):
 
     def _mask(self, batch: TreeBatch, missing: Tensor | None, *, window: int | None) -> Tensor:
         sees = without(attention(batch, window=window), missing)
+        dtype = self.lm.dtype
         if self.lm.config._attn_implementation == "sdpa":
-            return sees
-        dtype = self.lm.dtype  # eager attention adds its mask, a bool one too, without a word
+            is_cpu = sees.device.type == "cpu"  # where each layer would make numbers of it again
+            return torch.zeros(sees.shape, dtype=dtype).masked_fill(~sees, -torch.inf) if is_cpu else sees
+        # eager attention adds its mask, a bool one too, without a word
         return torch.zeros(sees.shape, dtype=dtype, device=sees.device).masked_fill(~sees, torch.finfo(dtype).min)
 
     def _logp(self, hidden: Tensor, inverse: Tensor, labels: Tensor) -> Tensor:
         """[M] log-probability of `labels`, each predicted by row `inverse` of `hidden` [U, H]."""
         size = self.chunk_size(hidden.device)
         if len(hidden) <= size:
-            return _label_logp(self.logits(hidden), inverse, labels)
+            return self._chunk(hidden, inverse, labels)
+        is_kept = len(hidden) * self.lm.get_output_embeddings().weight.shape[0] <= KEPT_ELEMENTS
+        chunk = self._chunk if is_kept else partial(checkpoint, self._chunk, use_reentrant=False)
         order = inverse.argsort(stable=True)
         cuts = torch.searchsorted(inverse[order], torch.arange(0, len(hidden) + size, size, device=hidden.device))
         parts = [
-            checkpoint(
-                self._chunk,
-                hidden[at : at + size],
-                inverse[order[a:b]] - at,
-                labels[order[a:b]],
-                use_reentrant=False,
-            )
+            chunk(hidden[at : at + size], inverse[order[a:b]] - at, labels[order[a:b]])
             for at, a, b in zip(range(0, len(hidden), size), cuts[:-1].tolist(), cuts[1:].tolist(), strict=False)
         ]
         return torch.cat(parts).index_select(0, order.argsort())
 
     def _chunk(self, hidden: Tensor, inverse: Tensor, labels: Tensor) -> Tensor:
-        return _label_logp(self.logits(hidden), inverse, labels)
+        return _LabelLogp.apply(_full(self.logits(hidden)), inverse, labels)
+
+
+class _LabelLogp(torch.autograd.Function):
+    """[M] log-probability of `labels`, each under row `inverse` of the logits [U, V].
+
+    As `logits.log_softmax(-1)[inverse, labels]`, with one new [U, V] in the backward where autograd makes four.
+    """
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, inverse: Tensor, labels: Tensor) -> Tensor:
+        total = logits.logsumexp(-1)
+        ctx.save_for_backward(logits, total, inverse, labels)
+        return logits.flatten().index_select(0, _flat(logits, inverse, labels)) - total.index_select(0, inverse)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        logits, total, inverse, labels = ctx.saved_tensors
+        each = torch.zeros_like(total).index_add_(0, inverse, gradient)
+        result = (logits - total[:, None]).exp_().mul_(-each[:, None])
+        result.view(-1).index_add_(0, _flat(logits, inverse, labels), gradient)
+        return result, None, None
+
+
+def _flat(logits: Tensor, inverse: Tensor, labels: Tensor) -> Tensor:
+    return inverse * logits.shape[-1] + labels
 
 
 def predictors(batch: TreeBatch) -> tuple[Tensor, Tensor, Tensor]:
@@ -193,12 +218,6 @@ def predictors(batch: TreeBatch) -> tuple[Tensor, Tensor, Tensor]:
     predictor = index // length * length + batch.predecessor.flatten().index_select(0, index)
     unique, inverse = predictor.unique(return_inverse=True)
     return index, unique, inverse
-
-
-def _label_logp(logits: Tensor, inverse: Tensor, labels: Tensor) -> Tensor:
-    logits = _full(logits)
-    chosen = logits.flatten().index_select(0, inverse * logits.shape[-1] + labels)
-    return chosen - logits.logsumexp(-1).index_select(0, inverse)
 
 
 def _full(x: Tensor) -> Tensor:
