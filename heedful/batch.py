@@ -8,6 +8,7 @@ Letters in shapes: `B` rows, `T` tokens of a row, `N` responses, `G` groups, `P`
 """
 
 import itertools
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -272,22 +273,35 @@ def tree_is_cheaper(groups: Sequence[Group]) -> bool:
     return reduce(_Size.beside, map(_Size.of, groups)).tree_is_cheaper
 
 
-def micro_batches(groups: Sequence[Group], token_budget: int, *, reads_trees: bool) -> list[list[Group]]:
+def micro_batches(
+    groups: Sequence[Group], token_budget: int, *, reads_trees: bool, part_cost: int = 0
+) -> list[list[Group]]:
     """Cut one step into parts of similar length with at most `token_budget` padded tokens each.
 
     Longest first, so that the peak of memory comes at once. A group beyond the budget is a part of its own.
 
     Args:
         reads_trees: whether a part may become trees, where they are cheaper; else it becomes plain rows.
+        part_cost: what one more part costs beside its tokens, in tokens: where padding would cost more the step is cut
+            before the budget is full. 0 cuts where it is full.
     """
-    parts: list[list[Group]] = []
-    size = _Size(0, 0, 0, 0)
-    for group in sorted(groups, key=lambda g: -g.num_tokens):
-        joined = size.beside(_Size.of(group))
-        if parts and joined.padded(reads_trees=reads_trees) <= token_budget:
-            parts[-1].append(group)
-            size = joined
-        else:
-            parts.append([group])
-            size = _Size.of(group)
+    rows = sorted(groups, key=lambda g: -g.num_tokens)
+    sizes = [_Size.of(group) for group in rows]
+    costs, stops = [0.0] * (len(rows) + 1), [len(rows)] * len(rows)  # of the best cut of rows[first:]
+    for first in reversed(range(len(rows))):
+        best = math.inf
+        size = _Size(0, 0, 0, 0)
+        for stop in range(first + 1, len(rows) + 1):
+            size = size.beside(sizes[stop - 1])
+            padded = size.padded(reads_trees=reads_trees)
+            if padded > token_budget and stop > first + 1:
+                break
+            cost = part_cost + padded + costs[stop] if part_cost else -stop
+            if cost < best:
+                best, stops[first] = cost, stop
+        costs[first] = best
+    parts, first = [], 0
+    while first < len(rows):
+        parts.append(rows[first : stops[first]])
+        first = stops[first]
     return parts

@@ -18,6 +18,7 @@ from heedful.errors import RunError
 from heedful.method import TermSpec
 from heedful.models import NO_MEMORY, Policy
 
+PART_COST = {"cpu": 64}  # tokens, a thread, that one more forward and backward of 5M parameters costs; elsewhere none
 LARGE = 1e6  # a reward or weight beyond it is worth a word where a loss overflows
 
 Work = Sequence[tuple[Sequence[TermSpec], Sequence[Group]]]
@@ -50,7 +51,10 @@ class Learner:
         """This process's share of a step, cut by the token budget; every process gets equally many parts."""
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         budget, reads_trees = self.training.micro_tokens, self.policy.reads_trees
-        shares = [micro_batches(groups[r::world], budget, reads_trees=reads_trees) for r in range(world)]
+        cost = PART_COST.get(torch.device(self.accelerator.device).type, 0) * torch.get_num_threads()
+        shares = [
+            micro_batches(groups[r::world], budget, reads_trees=reads_trees, part_cost=cost) for r in range(world)
+        ]
         parts = shares[rank] + [[_silent(groups[0])]] * (max(map(len, shares)) - len(shares[rank]))
         return [self.collate(part) for part in parts]
 

@@ -65,16 +65,30 @@ def test_fields_follow_the_responses():
     assert collate([group], tree=True).read("rank").tolist() == [2.0, 1.0]
 
 
+@pytest.mark.parametrize("part_cost", [0, 10])
 @pytest.mark.parametrize("reads_trees", [True, False])
 @pytest.mark.parametrize("num_responses", [1, 3])
 @pytest.mark.parametrize("budget", [1, 8, 50, 10_000])
-def test_micro_batches_keep_every_group_once_and_the_budget(budget, num_responses, reads_trees):
+def test_micro_batches_keep_every_group_once_and_the_budget(budget, num_responses, reads_trees, part_cost):
     groups = [Group(str(n), (1,), (branch(*range(2, 2 + n)),) * num_responses) for n in range(1, 30)]
-    parts = micro_batches(groups, budget, reads_trees=reads_trees)
+    parts = micro_batches(groups, budget, reads_trees=reads_trees, part_cost=part_cost)
     assert sorted(g.id for part in parts for g in part) == sorted(g.id for g in groups)
     for part in parts:
         laid_out = collate(part, tree=reads_trees and tree_is_cheaper(part))
         assert len(part) == 1 or laid_out.tokens.numel() <= budget
+
+
+def test_a_step_is_cut_where_padding_would_cost_more_than_a_part():
+    groups = [Group(str(n), (1,), (branch(*range(n)),)) for n in (9, 49, 48, 45, 10)]  # rows of 10, 50, 49, 46, 11
+
+    def lengths(part_cost):
+        parts = micro_batches(groups, 1000, reads_trees=True, part_cost=part_cost)
+        return [[group.num_tokens for group in part] for part in parts]
+
+    assert lengths(0) == [[50, 49, 46, 11, 10]]  # only the budget counts
+    assert lengths(30) == [[50, 49, 46], [11, 10]]  # 150 + 22 and 2 parts: 232, against 250 and 1 part: 280
+    assert lengths(3) == [[50, 49], [46], [11, 10]]  # 4 tokens of padding cost more than a part, 1 does not
+    assert lengths(100) == [[50, 49, 46, 11, 10]]  # 350 against 372
 
 
 def test_plain_rows_of_a_long_prompt_fill_the_budget_sooner_than_trees():
