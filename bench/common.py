@@ -1,4 +1,4 @@
-"""What every benchmark shares: models from a configuration, rows of known lengths, turns taken, and one line of JSON."""
+"""What the benchmarks share: models from a configuration, rows of known lengths, turns taken, and one line of JSON."""
 
 import argparse
 import gc
@@ -242,8 +242,11 @@ def arguments(doc: str, **defaults: Any) -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=30, help="counted, after the warm-up")
     parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=16, help="prompts a step")
-    parser.add_argument("--no-memory", dest="memory", action="store_false", help="leave out the peaks of memory")
-    parser.add_argument("--no-defaults", dest="defaults", action="store_false", help="leave out TRL's defaults")
+    parser.add_argument("--memory", action="store_true", help="also the peaks of memory, each in a process of its own")
+    parser.add_argument(
+        "--defaults", action="store_true", help="also TRL at its defaults"
+    )
+    parser.add_argument("--in-order", action="store_true", help="also TRL at its best on rows that nobody sorted")
     parser.add_argument("--note", default="", help="what else is to be known of the machine, kept with the result")
     parser.add_argument("--out", type=Path, help="file to append the line to")
     parser.set_defaults(**defaults)

@@ -16,7 +16,7 @@ def main(args) -> None:
     method = {"dpo": "dpo", "slic": "slic_hf"}[args.loss]
     work = Work(method, 2, args.size, args.vocabulary, args.dtype, args.batch_size, steps, {})
     name = "pairs" if args.loss == "dpo" else "pairs_slic"
-    compare(name, work, args, best=BEST[method], defaults={}, micro_tokens=2048, plain_tokens=2048)
+    compare(name, work, args, best=BEST[method])
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ BEST = {"gradient_checkpointing": False, "micro": 4}
 def main(args) -> None:
     steps = args.warmup + args.steps
     work = Work("reward_model", args.k, args.size, args.vocabulary, args.dtype, args.batch_size, steps, {})
-    compare(f"reward_k{args.k}", work, args, best=BEST, defaults={}, micro_tokens=2048, plain_tokens=2048)
+    compare(f"reward_k{args.k}", work, args, best=BEST)
 
 
 if __name__ == "__main__":

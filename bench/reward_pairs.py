@@ -12,7 +12,7 @@ BEST = {"gradient_checkpointing": False, "micro": 4}  # padding-free does not ex
 def main(args) -> None:
     steps = args.warmup + args.steps
     work = Work("reward_model", 2, args.size, args.vocabulary, args.dtype, args.batch_size, steps, {})
-    compare("reward_pairs", work, args, best=BEST, defaults={}, micro_tokens=2048, plain_tokens=2048)
+    compare("reward_pairs", work, args, best=BEST)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ BEST = {"gradient_checkpointing": False, "micro": 4}
 def main(args) -> None:
     steps = args.warmup + args.steps
     work = Work("sft", 1, args.size, args.vocabulary, args.dtype, args.batch_size, steps, {})
-    compare("sft", work, args, best=BEST, defaults={}, micro_tokens=2048, plain_tokens=2048)
+    compare("sft", work, args, best=BEST)
 
 
 if __name__ == "__main__":

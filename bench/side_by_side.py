@@ -25,23 +25,26 @@ def quiet() -> None:
     datasets.disable_progress_bars()
 
 
-def compare(name: str, work: Work, args, *, best: dict, defaults: dict, micro_tokens: int, plain_tokens: int) -> None:
+def compare(name: str, work: Work, args, *, best: dict, plain_tokens: int = 1024, **training) -> None:
     """Measure and say it.
 
     Args:
-        best, defaults: settings of TRL.
-        micro_tokens, plain_tokens: padded tokens a forward of heedful, and of the plain loop: the best of those tried.
+        best: TRL's settings, the fastest of those tried that compute the same loss.
+        plain_tokens: padded tokens a forward of the plain loop, the best of 512, 1024 and 2048.
+        training: settings of heedful's loop; its defaults otherwise.
     """
     quiet()
     torch.set_num_threads(args.threads)
-    hidden = {"reward_model": True}.get(work.method)
+    head = _head(work) if work.method == "reward_model" else None
     makers = {
-        "ours": lambda: Ours(work, micro_tokens=micro_tokens).step,
-        "theirs": lambda: Theirs(work, _head(work) if hidden else None, **best).step,
+        "ours": lambda: Ours(work, **training).step,
+        "theirs": lambda: Theirs(work, head, **best, is_sorted=True).step,
         "plain": lambda: _plain(work, plain_tokens),
+        "in_order": lambda: Theirs(work, head, **best).step,
+        "defaults": lambda: Theirs(work, head).step,
     }
-    if args.defaults:
-        makers["defaults"] = lambda: Theirs(work, _head(work) if hidden else None, **defaults).step
+    asked = {"ours": True, "theirs": True, "plain": True, "in_order": args.in_order, "defaults": args.defaults}
+    makers = {side: make for side, make in makers.items() if asked[side]}
     memory = {side: peak_of(makers[side]) for side in ("ours", "theirs", "plain")} if args.memory else {}
     times = take_turns({side: make() for side, make in makers.items()}, work.steps)
     clock = times.cpu if args.threads == 1 else times.wall
@@ -51,7 +54,11 @@ def compare(name: str, work: Work, args, *, best: dict, defaults: dict, micro_to
             "workload": name,
             "ratio": round(ratio(counted["theirs"], counted["ours"]), 3),
             "ratio_plain": round(ratio(counted["plain"], counted["ours"]), 3),
-            **({"ratio_defaults": round(ratio(counted["defaults"], counted["ours"]), 3)} if args.defaults else {}),
+            **{
+                f"ratio_{side}": round(ratio(counted[side], counted["ours"]), 3)
+                for side in ("in_order", "defaults")
+                if side in counted
+            },
             **{side: round(statistics.median(values), 4) for side, values in counted.items()},
             "unit": "seconds a step, median; " + ("processor time" if args.threads == 1 else "on the clock"),
             "memory_ratio": round(memory["ours"] / memory["theirs"], 3) if memory else None,
@@ -66,7 +73,7 @@ def compare(name: str, work: Work, args, *, best: dict, defaults: dict, micro_to
             "vocabulary": work.vocabulary,
             "dtype": work.dtype,
             "batch_size": work.batch_size,
-            "settings": {"theirs": best, "defaults": defaults, "micro_tokens": micro_tokens, "plain": plain_tokens},
+            "settings": {"ours": training, "theirs": best, "plain": {"micro_tokens": plain_tokens}},
         },
         args,
     )

@@ -6,7 +6,7 @@ import threading
 from itertools import combinations
 
 import torch
-from common import LR, PAD, Work, language_model, word_tokenizer
+from common import CONTEXT, LR, PAD, Work, language_model, word_tokenizer
 from datasets import Dataset
 from transformers import LlamaForSequenceClassification, TrainerCallback
 
@@ -33,13 +33,14 @@ class Theirs(TrainerCallback):
     A step begins where the one before ended, so that reading and padding rows, logging and callbacks are in it.
 
     Args:
-        micro: rows a forward; fewer than the step's are sorted by length and accumulated, which pads less.
+        micro: rows a forward; fewer than the step's are accumulated, which pads less.
+        is_sorted: the rows of a step come longest first, as `train_sampling_strategy="group_by_length"` brings them.
         settings: of the trainer's configuration.
     """
 
-    def __init__(self, work: Work, head: torch.Tensor | None = None, *, micro: int | None = None, **settings):
+    def __init__(self, work: Work, head=None, *, micro: int | None = None, is_sorted: bool = False, **settings):
         trainer, config = KINDS[work.method]
-        rows = [row for step in range(work.steps) for row in self._rows(work, step, is_sorted=micro is not None)]
+        rows = [row for step in range(work.steps) for row in self._rows(work, step, is_sorted=is_sorted)]
         per_step = len(rows) // work.steps
         assert per_step % (micro or per_step) == 0, f"{per_step} rows a step are no multiple of {micro}"
         self.folder = tempfile.TemporaryDirectory()
@@ -55,7 +56,7 @@ class Theirs(TrainerCallback):
                 lr_scheduler_type="constant",
                 weight_decay=0.0,
                 bf16=work.dtype == "bf16",
-                max_length=None if work.method != "slic_hf" else 4096,
+                max_length=CONTEXT,
                 use_cpu=True,
                 dataloader_pin_memory=False,
                 report_to="none",
