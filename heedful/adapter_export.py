@@ -22,7 +22,10 @@ from heedful.models import Policy
 from heedful.reward import Centre
 from heedful.reward_export import export_reward_model
 
-WRITER = "CAUSAL_LM"  # what peft calls the task of a language model
+WRITERS = {  # what peft calls the task of a language model, and reads it with, by whether it has an encoder
+    False: ("CAUSAL_LM", "AutoPeftModelForCausalLM"),
+    True: ("SEQ_2_SEQ_LM", "AutoPeftModelForSeq2SeqLM"),
+}
 OWN_SETTINGS = ', generation_config=GenerationConfig.from_pretrained("FOLDER")'  # peft takes the base's otherwise
 
 
@@ -34,13 +37,14 @@ def export_adapter(
     info: Mapping[str, Any],
 ) -> Path:
     """Write the adapter of a language model; the rest is as for `export.export`."""
-    how = how_to_generate(info, "AutoPeftModelForCausalLM", OWN_SETTINGS)
+    task, reader = WRITERS[lm.config.is_encoder_decoder]
+    how = how_to_generate(info, reader, OWN_SETTINGS)
     return export(
         lm,
         tokenizer,
         path,
         {**info, **_base(adapters)},
-        save=partial(_save, adapters, WRITER, stored(lm)),
+        save=partial(_save, adapters, task, stored(lm)),
         make_card=partial(card, how=how, library="peft", kind="adapter"),
     )
 

@@ -151,7 +151,8 @@ def _trained_rows(lm: PreTrainedModel, new: Sequence[int], *, has_lm_head: bool)
 def _read(lm: PreTrainedModel) -> Tensor:
     is_training = lm.training
     ids = torch.arange(PROBE, device=lm.device) % lm.config.get_text_config().vocab_size
-    logits = lm.eval()(ids[None], use_cache=False).logits
+    answer = {"decoder_input_ids": ids[None]} if lm.config.is_encoder_decoder else {}
+    logits = lm.eval()(ids[None], use_cache=False, **answer).logits
     lm.train(is_training)
     return logits
 

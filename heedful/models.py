@@ -326,7 +326,8 @@ def start_token(path: str | Path) -> int | None:
     Raises:
         RunError: an encoder-decoder that heedful cannot read.
     """
-    config = _config(path)
+    folder = adapters.find(path)
+    config = _config(adapters.base_of(folder) if folder else path)
     return None if config is None else encoder_decoder.start_token(config, str(path))
 
 

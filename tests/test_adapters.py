@@ -12,7 +12,7 @@ from models import tiny
 from safetensors.torch import load_file, save_file
 from tiny_methods import VARIANTS, build, build_variant, compared_feedback, feedback_for, fresh, good_and_bad, steps
 from tiny_text import letters, scored
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification, AutoTokenizer
 
 import heedful
 from heedful import adapters, checkpoint
@@ -337,6 +337,33 @@ def test_adapter_and_merged_model_give_the_same_logits_in_peft_transformers_and_
     assert (
         AutoTokenizer.from_pretrained(adapter)("ab").input_ids == AutoTokenizer.from_pretrained(merged)("ab").input_ids
     )
+
+
+def test_an_encoder_decoder_learns_with_adapters_and_both_exports_answer_alike(tmp_path):
+    tokenizer = letters()
+    tiny("t5", vocab_size=len(tokenizer)).save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    settings = SETTINGS | {"max_length": 64, "method": THRESHOLDS["conditional"]}
+    merged, adapter = (
+        heedful.train(
+            "conditional",
+            model=tmp_path / "base",
+            feedback=FEEDBACK,
+            out=tmp_path / export,
+            settings=settings | {"lora": {"rank": 4, "export": export}},
+        ).model_path
+        for export in ("merged", "adapter")
+    )
+    ids, answer = torch.tensor([[5, 6, 7, 2]]), torch.tensor([[0, 9, 8]])
+    with torch.no_grad():
+        plain = AutoModelForSeq2SeqLM.from_pretrained(merged)(ids, decoder_input_ids=answer).logits
+        theirs = peft.AutoPeftModelForSeq2SeqLM.from_pretrained(adapter)(ids, decoder_input_ids=answer).logits
+    assert torch.allclose(plain, theirs, atol=1e-5)
+    first, second = (
+        heedful.sample(model, ["q1\n"], sampling=Sampling(max_tokens=6, temperature=0))[0].responses[0].text
+        for model in (merged, adapter)
+    )
+    assert first == second
 
 
 def test_the_merged_folder_is_an_ordinary_one(exported):

@@ -17,7 +17,8 @@ def compare(
     task: Annotated[str, typer.Argument(metavar="TASK", help="pep8, phf-pep8, or a feedback file of your own.")],
     model: Model = None,
     methods: Annotated[
-        str | None, typer.Option("--methods", metavar="A,B", help="Only these, or `all` with variants. [the task's own]")
+        str | None,
+        typer.Option("--methods", metavar="A,B", help="Only these, or all. [the task's own]"),
     ] = None,
     seeds: Annotated[str, typer.Option("--seeds", metavar="N", help="How many, or which: 3, or 0,5,7.")] = "1",
     budget: Annotated[
