@@ -19,13 +19,13 @@ from heedful.disk import read_lines, write_lines
 from heedful.errors import ConfigError, DataError, Stopped
 from heedful.evals.summary import compare_pairs, measure, summarize
 from heedful.inference import needs_of
-from heedful.methods import load_method
+from heedful.methods import feedback_of, load_method
 from heedful.records import Feedback
 from heedful.results import Ledger, Metric, Results, Row, row_name, write
 from heedful.runs import Run
 from heedful.tasks import Evaluation, Reference, Subject, Task
 from heedful.tasks.named import load_task
-from heedful.training import learnable, train
+from heedful.training import learnable, read_settings, train
 
 REWARD = "reward_model"  # where some row needs one, all are measured by it too
 TEXT = frozenset({"documents", "responses"})  # what holds no judgement
@@ -160,13 +160,12 @@ class _Comparison:
         if arm.method == BEST_OF_N:
             best = next(one.subject for one in self.task.references() if one.method == BEST_OF_N)
             return self._measure(row, replace(best, judge=needed["judge"][0]), seed, Ledger().including(costs))
-        if lack := missing(load_method(arm.method).FEEDBACK, count_kinds(self.task.feedback(arm.name))):
-            return row.model_copy(update={"status": "skipped", "error": lack})
         roles = {role: str(model) for role, (model, _) in needed.items()}
+        settings = merge(self.settings, {"method": roles} if roles else {})
+        if lack := missing(self._reads(arm, settings), count_kinds(self.task.feedback(arm.name))):
+            return row.model_copy(update={"status": "skipped", "error": lack})
         folder = f"methods/{row.name}"
-        trained, cost = self._train(
-            row.name, arm, folder, seed, merge(self.settings, {"method": roles} if roles else {})
-        )
+        trained, cost = self._train(row.name, arm, folder, seed, settings)
         subject = Subject(trained.model_path, **asdict(needs_of(trained.model_path)))
         cost = cost.including(costs) if costs else cost
         return self._measure(row.model_copy(update={"run": folder}), subject, seed, cost)
@@ -180,9 +179,10 @@ class _Comparison:
 
     def _train(self, name: str, arm: Arm, folder: str, seed: int, settings: Mapping[str, Any]) -> tuple[Run, Ledger]:
         """One training; a finished one is there already."""
-        feedback = _within(learnable(arm.method, self.task.feedback(arm.name)), self.budget.labels, seed=seed)
         recipe = merge(self.task.settings(arm.name), settings)
         recipe |= {"seed": seed, "budget": _training_budget(self.budget)}
+        able = learnable(arm.method, self.task.feedback(arm.name), read_settings(arm.method, recipe)[1])
+        feedback = _within(able, self.budget.labels, seed=seed)
         run = train(
             arm.method,
             model=self.task.start,
@@ -194,6 +194,11 @@ class _Comparison:
             cache=self.run.path / "reference",
         )
         return run, _ledger(run, labels=_num_read(arm.method, feedback))
+
+    def _reads(self, arm: Arm, settings: Mapping[str, Any]) -> frozenset:
+        """The kinds of feedback that can feed an arm."""
+        recipe = merge(self.task.settings(arm.name), settings)
+        return feedback_of(arm.method, read_settings(arm.method, recipe)[1])
 
     def _measure(self, row: Row, subject: Subject, seed: int, ledger: Ledger) -> Row:
         started = time.monotonic()
@@ -280,6 +285,8 @@ def _ledger(run: Run, *, labels: int) -> Ledger:
         labels=labels,
         train_tokens=cost["train_tokens"],
         frozen_tokens=cost.get("frozen_tokens", 0),
+        sampled_tokens=cost.get("sampled_tokens", 0),
+        scorer_calls=cost.get("scorer_calls", {}),
         flops=cost["flops"],
         seconds=cost["seconds"],
         peak_memory_bytes=cost["peak_memory"],

@@ -4,20 +4,22 @@ import atexit
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import gather_object
 from torch import Tensor
 
 from heedful import schedule
 from heedful.batch import Branch, Group, TreeBatch, by_branch, collate, keep, micro_batches, tree_is_cheaper
 from heedful.config import Optim, Training
 from heedful.errors import RunError
-from heedful.method import TermSpec
+from heedful.method import Share, TermSpec
 from heedful.models import NO_MEMORY, Policy
 
+T = TypeVar("T")
 PART_COST = {"cpu": 64}  # tokens, a thread, that one more forward and backward of 5M parameters costs; elsewhere none
 LARGE = 1e6  # a reward or weight beyond it is worth a word where a loss overflows
 
@@ -210,6 +212,19 @@ class Learner:
                 for group in groups
                 if not self._loss(terms, self.collate([group]), _counts(terms, [group]), {}, statistics).isfinite()
             ]
+
+    @property
+    def share(self) -> Share:
+        """What this process does of things that all do together."""
+        return Share(self.accelerator.process_index, self.accelerator.num_processes)
+
+    def gather(self, mine: Sequence[T]) -> list[T]:
+        """What all processes made of their shares, in the order of the whole."""
+        if self.accelerator.num_processes == 1:
+            return list(mine)
+        parts = gather_object([list(mine)])
+        longest = max(map(len, parts))
+        return [part[n] for n in range(longest) for part in parts if n < len(part)]
 
     def largest(self, value: float) -> float:
         """The largest of all processes' values, so that they decide alike."""

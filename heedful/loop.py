@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,39 +12,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from heedful import checkpoint, schedule
+from heedful import checkpoint, rounds, schedule
 from heedful.batch import Group
 from heedful.config import Training
 from heedful.errors import Stopped
 from heedful.learner import Learner, Work
 from heedful.masking import FIELDS
-from heedful.method import Method, TermSpec
+from heedful.method import Cost, Method, TermSpec
 from heedful.models import Policy
 from heedful.reference import reads_reference, with_reference
 from heedful.runs import Run
 from heedful.schedule import Limit
 from heedful.signals import stop_requested
+from heedful.state import State
 
 log = logging.getLogger(__name__)
 
 Evaluate = Callable[[Policy, int], Mapping[str, float]]
-
-
-@dataclass
-class State:
-    """Where a run is. Everything else follows from it, the seed and the data."""
-
-    step: int = 0
-    round_index: int = 0
-    index: int = 0  # step within the round
-    tokens: int = 0  # through forward and backward, a shared prompt once
-    frozen_tokens: int = 0  # forward only, through the model of the start
-    seconds: float = 0.0
-    best_step: int = 0
-    best: float | None = None
-    best_metrics: dict[str, float] = field(default_factory=dict)
-    evaluated: int = -1  # step of the last evaluation
-    metrics: dict[str, float] = field(default_factory=dict)
 
 
 def train(
@@ -70,15 +54,17 @@ def train(
         cache: folder for the log-probabilities of the start; in the run folder if not given.
     """
     learner = Learner(policy, training)
-    frozen_tokens = 0
+    frozen_tokens, asked = 0, rounds.begin(method.measures, learner)
     if reads_reference(method):
+        samples, _ = rounds.collect(method.source, learner, run, 0)
         folder = cache or run.path / "reference"
         plan = partial(schedule.planned, training=training, epochs=method.schedule.epochs)
-        method, validation, frozen_tokens = with_reference(method, validation, learner, folder, plan)
+        method, validation, frozen_tokens = with_reference(method, samples, validation, learner, folder, plan)
     loop = _Loop(method, learner, run, validation, evaluate, progress)
     with stop_requested() as stop:
         loop.go(stop)
     loop.state.frozen_tokens = frozen_tokens
+    loop.state.add(asked)
     return loop.state
 
 
@@ -95,7 +81,7 @@ class _Loop:
             _require_read(mix.objective, mix.groups)
         self._resume()
         for round_index in range(self.state.round_index, self.method.schedule.rounds):
-            groups = list(self.method.targets(self.method.source.collect(round_index)))
+            groups = list(self.method.targets(self._samples(round_index)))
             _require_read([*self.method.objective, *self.method.statistics], groups)
             limit = self._limit(groups)
             self.started = time.monotonic()  # tokenising is not training time
@@ -109,6 +95,14 @@ class _Loop:
             self._evaluate()
         self._save()
         self._restore_best()
+
+    def _samples(self, round_index: int) -> Sequence[Any]:
+        started, has_begun = time.monotonic(), self.state.index > 0
+        samples, cost = rounds.collect(self.method.source, self.learner, self.run, round_index, has_begun=has_begun)
+        if not has_begun:  # or the state that was resumed has it
+            self.state.add(cost)
+            self.state.seconds += self.learner.largest(time.monotonic() - started) if cost != Cost() else 0.0
+        return samples
 
     def _step(self, groups: Sequence[Group], limit: Limit) -> None:
         state, training = self.state, self.learner.training
@@ -154,11 +148,14 @@ class _Loop:
             )
 
     def _evaluate(self) -> None:
-        if not self.validation and not self.evaluate:
+        if not self.validation and not self.evaluate and not self.method.measures:
             return
         state, method = self.state, self.method
         name, direction = method.schedule.select
         metrics = self.learner.losses(method.objective, self.validation, method.statistics) if self.validation else {}
+        measured, cost = rounds.measure(method.measures, self.learner)
+        state.add(cost)
+        metrics |= measured
         if self.evaluate:
             metrics |= self.evaluate(self.learner.policy, state.step)
         state.metrics, state.evaluated = dict(metrics), state.step

@@ -1,6 +1,6 @@
 """What a method is: a source, targets and an objective. Types only.
 
-samples = source.collect(r)              a dataset, or fresh generations with scores
+samples = source.collect(r, policy)      a dataset, or fresh generations with scores
 groups  = targets(samples)               pure: text and scores in, per-token streams out
 terms   = [term(outputs, batch) ...]     log-probabilities and streams in, sums out
 """
@@ -11,7 +11,7 @@ import itertools
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -106,11 +106,58 @@ def _read(name: str, outputs: Outputs, batch: TreeBatch, statistics: Mapping[str
     return value
 
 
+class Share(NamedTuple):
+    """What one of several processes does of a list of things: every `of`-th, from number `first` on."""
+
+    first: int = 0
+    of: int = 1
+
+
+WHOLE = Share()
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What asking models cost: tokens that the policy drew, and how often each scorer was called."""
+
+    sampled_tokens: int = 0
+    scorer_calls: Mapping[str, int] = field(default_factory=dict)
+
+    def __add__(self, other: "Cost") -> "Cost":
+        names = sorted({*self.scorer_calls, *other.scorer_calls})
+        calls = {name: self.scorer_calls.get(name, 0) + other.scorer_calls.get(name, 0) for name in names}
+        return Cost(self.sampled_tokens + other.sampled_tokens, calls)
+
+
 class Source(Protocol):
     """Where samples come from; `collect` is called once a round."""
 
-    def collect(self, round_index: int) -> Sequence[Any]:
-        """The samples of one round."""
+    def collect(self, round_index: int, policy: Any = None) -> Sequence[Any]:
+        """The samples of one round, given the policy as it is; a dataset asks neither."""
+
+
+@runtime_checkable
+class Sampler(Source, Protocol):
+    """A source that asks the policy. Its samples are `Feedback` records: each process collects its share, and the loop
+    writes all of them to the run folder before the round's first update and reads them back when it resumes."""
+
+    def collect(self, round_index: int, policy: Any = None, share: Share = WHOLE) -> Sequence[Any]:
+        """The records of a share of the prompts, in their order; (seed, round, prompt) decide what is drawn."""
+
+    def cost(self, samples: Sequence[Any]) -> Cost:
+        """What collecting these records cost, read from the records."""
+
+
+class Measure(Protocol):
+    """A number of the policy on held-out prompts, taken at every evaluation; `Schedule.select` may name it."""
+
+    name: str
+
+    def begin(self, policy: Any, share: Share) -> Cost:
+        """Called once a process, with the weights of the start, also when a run is resumed."""
+
+    def __call__(self, policy: Any, share: Share) -> tuple[list[float], Cost]:
+        """A value for each prompt of the share; the metric is their mean over all processes."""
 
 
 @dataclass(frozen=True)
@@ -156,11 +203,12 @@ class Head:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a method file's `build` is given: the feedback and the way to tokenise it."""
+    """What a method file's `build` is given: the feedback and the way to tokenise it; `held_out` is never trained."""
 
     feedback: Sequence[Any]
     text: Any
     seed: int = 0
+    held_out: Sequence[Any] = ()
 
 
 @dataclass(frozen=True)
@@ -171,6 +219,7 @@ class Method:
         targets: samples -> groups; pure.
         statistics: means over the whole step, made without a gradient before it; terms read them by name.
         heads: scalar heads the objective reads, by name.
+        measures: metrics beside the losses, at every evaluation.
         inference: what generation needs afterwards, written to heedful.json (see `checkpoint.export`).
     """
 
@@ -180,17 +229,23 @@ class Method:
     statistics: Sequence[TermSpec] = ()
     heads: Mapping[str, Head] = field(default_factory=dict)
     mixes: Sequence[Mix] = ()
+    measures: Sequence[Measure] = ()
     schedule: Schedule = Schedule()
     inference: Mapping[str, Any] = field(default_factory=dict)
 
 
 __all__ = [
+    "WHOLE",
+    "Cost",
     "Head",
     "Inputs",
+    "Measure",
     "Method",
     "Mix",
     "Outputs",
+    "Sampler",
     "Schedule",
+    "Share",
     "Source",
     "Term",
     "TermSpec",

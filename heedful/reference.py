@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load, save
@@ -25,12 +26,14 @@ def reads_reference(method: Method) -> bool:
 
 def with_reference(
     method: Method,
+    samples: Sequence[Any],
     validation: Sequence[Group],
     learner: Learner,
     cache: Path | None,
     planned: Callable[[Sequence[Group]], Sequence[Group]],
 ) -> tuple[Method, list[Group], int]:
-    """The method with rows, and the validation rows, that carry the stream `ref_logp`; and how many tokens were read.
+    """The method with rows, made of the samples of its one round, and the validation rows, that carry the stream
+    `ref_logp`; and how many tokens were read.
 
     Called before a checkpoint is loaded: the learner must have the weights of the start.
 
@@ -39,7 +42,7 @@ def with_reference(
     """
     assert method.schedule.rounds == 1, "later rounds have rows that the start has not read"
     reference = Reference(learner, cache)
-    groups = list(method.targets(method.source.collect(0)))
+    groups = list(method.targets(samples))
     read = [*planned(groups), *validation]
     reference.read(read)
     known = {id(group) for group in read}

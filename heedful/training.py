@@ -26,10 +26,10 @@ from heedful.data.kinds import count_kinds, missing, usable
 from heedful.data.split import opening
 from heedful.disk import to_json
 from heedful.errors import ConfigError, DataError, RunError
-from heedful.loop import Evaluate, State
+from heedful.loop import Evaluate
 from heedful.loop import train as run_loop
-from heedful.method import Inputs, Method
-from heedful.methods import BESIDE, JUDGING, METHODS, load_method
+from heedful.method import Inputs, Method, Sampler
+from heedful.methods import BESIDE, JUDGING, METHODS, feedback_of, load_method
 from heedful.mirrors import start as start_mirrors
 from heedful.models import Policy, context_length, fit_vocabulary, load, load_text
 from heedful.probes import Probes
@@ -41,6 +41,7 @@ from heedful.reward import centre
 from heedful.reward_export import classifier_of, export_reward_model
 from heedful.runs import Run
 from heedful.schedule import stable_seed
+from heedful.state import State
 from heedful.text import Text
 
 T5_LENGTH = 2 * 512  # of prompt and response together: 512 each (Raffel et al. 2020, section 3.1.2)
@@ -86,9 +87,9 @@ def prepare(
     text = load_text(model)
     known = len(text.tokenizer)
     trained, held_out = hold_out(
-        learnable(name, feedback), resolved.validation, resolved.max_validation, seed=resolved.seed
+        learnable(name, feedback, config), resolved.validation, resolved.max_validation, seed=resolved.seed
     )
-    method = module.build(config, Inputs(feedback=trained, text=text, seed=resolved.seed))
+    method = module.build(config, Inputs(feedback=trained, text=text, seed=resolved.seed, held_out=held_out))
     dtype = torch.float64 if resolved.dtype == "float64" else torch.float32
     if resolved.lora:
         _require_adaptable(model, resolved.lora)
@@ -146,13 +147,13 @@ def read_settings(name: str, settings: Mapping[str, Any]) -> tuple[Settings, Str
     return resolved.model_copy(update={"method": own.model_dump(mode="json")}), own
 
 
-def learnable(name: str, feedback: Sequence[Feedback]) -> list[Feedback]:
-    """The records that hold what a method needs.
+def learnable(name: str, feedback: Sequence[Feedback], config: Strict | None = None) -> list[Feedback]:
+    """The records that hold what a method needs, with its defaults or with these settings of its own.
 
     Raises:
         DataError: none does; says what is missing.
     """
-    needs = load_method(name).FEEDBACK
+    needs = feedback_of(name, config)
     if lack := missing(needs, count_kinds(feedback)):
         methods = {other: load_method(other).FEEDBACK for other in METHODS}
         able = [other for other, kinds in methods.items() if not missing(kinds, count_kinds(feedback))]
@@ -343,16 +344,19 @@ class Size(NamedTuple):
     def flops(self, train_tokens: int, frozen_tokens: int) -> float:
         """For a token 2 per parameter forward, 2 per parameter backward to reach what is trained, and 2 per trained
         parameter for its gradient: 6 where all are trained (Kaplan et al. 2020, section 2.1), about 4 with adapters.
-        Only the first 2 where a token goes forward alone. Attention scores are left out."""
+        Only the first 2 where a token goes forward alone. Attention scores, prompts that were answered, and the models
+        of scorers are left out."""
         return train_tokens * (4.0 * self.parameters + 2.0 * self.trained) + frozen_tokens * 2.0 * self.parameters
 
 
-def ledger(size: Size, state: State) -> dict[str, float]:
+def ledger(size: Size, state: State) -> dict[str, Any]:
     """What a training cost."""
     return {
         "train_tokens": state.tokens,
         "frozen_tokens": state.frozen_tokens,
-        "flops": size.flops(state.tokens, state.frozen_tokens),
+        "sampled_tokens": state.sampled_tokens,
+        "scorer_calls": state.scorer_calls,
+        "flops": size.flops(state.tokens, state.frozen_tokens + state.sampled_tokens),
         "seconds": state.seconds,
         "peak_memory": memory.peak(),
     }
@@ -389,16 +393,23 @@ def require_context(policy: Policy, otherwise: int | None = None) -> int:
 
 
 def dry_run(prepared: Prepared) -> dict[str, Any]:
-    """What a run would do: rows, tokens, rows lost by reason. Trains and writes nothing."""
-    groups, size = prepared.method.targets(prepared.feedback), Size.of(prepared.policy)
-    return {
+    """What a run would do: rows, tokens, rows lost by reason; of one that learns from its own samples there is nothing
+    to tell of its rows. Trains and writes nothing."""
+    size = Size.of(prepared.policy)
+    found: dict[str, Any] = {
         "method": prepared.name,
         "records": len(prepared.feedback),
         "validation_records": len(prepared.held_out),
-        "rows": len(groups),
-        "responses": sum(len(group.branches) for group in groups),
-        "tokens_per_epoch": sum(group.num_tokens for group in groups),
-        "longest_row": max(group.num_tokens for group in groups),
+    }
+    if not isinstance(prepared.method.source, Sampler):
+        groups = prepared.method.targets(prepared.feedback)
+        found |= {
+            "rows": len(groups),
+            "responses": sum(len(group.branches) for group in groups),
+            "tokens_per_epoch": sum(group.num_tokens for group in groups),
+            "longest_row": max(group.num_tokens for group in groups),
+        }
+    return found | {
         "lost": dict(prepared.text.drops.counts),
         "parameters": size.parameters,
         "trained_parameters": size.trained,

@@ -85,7 +85,7 @@ def test_another_model_finds_nothing_of_the_first(tmp_path):
 def test_a_loss_on_the_ratio_to_the_start_begins_where_it_must():
     built = build("dpo", good_and_bad())
     one = learner(dtype="float32")
-    method, _, _ = with_reference(built.method, (), one, None, list)
+    method, _, _ = with_reference(built.method, built.method.source.collect(0), (), one, None, list)
     logged = one.update([(method.objective, list(method.targets(())))], 0.0)
     assert logged["dpo_sigmoid"] == pytest.approx(math.log(2), rel=1e-6)
 
@@ -93,7 +93,7 @@ def test_a_loss_on_the_ratio_to_the_start_begins_where_it_must():
 def test_only_rows_that_will_be_trained_are_read():
     built = build("dpo", good_and_bad())
     method, (held,), num_tokens = with_reference(
-        built.method, built.groups[2:3], learner(), None, lambda groups: groups[:1]
+        built.method, built.method.source.collect(0), built.groups[2:3], learner(), None, lambda groups: groups[:1]
     )
     first, *others = method.targets(())
     assert "ref_logp" in first.branches[0].streams and "ref_logp" in held.branches[0].streams

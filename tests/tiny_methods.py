@@ -1,7 +1,7 @@
 """Methods on feedback and models so small that a test can train them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from models import tiny
@@ -25,6 +25,9 @@ VARIANTS = {name: (name, {}) for name in METHODS} | {
     "dpo_ipo_per_token": ("dpo", {"loss": "ipo_per_token"}),
     "ranker_pointwise": ("ranker", {"form": "pointwise"}),
     "reward_model_plackett_luce": ("reward_model", {"loss": "plackett_luce"}),
+    "slic_hf_list": ("slic_hf", {"loss": "list"}),
+    "slic_hf_margin": ("slic_hf", {"loss": "margin"}),
+    "slic_hf_reward": ("slic_hf", {"loss": "reward"}),
 }
 SCORES = [0.0, -0.25, 0.0, -1.0, -0.5]
 
@@ -50,9 +53,18 @@ def compared_feedback(size: int = 8) -> list[Feedback]:
     return records
 
 
+def _with_scores(record: Feedback) -> Feedback:
+    responses = tuple(replace(response, score=1.0 / (response.rank or 1)) for response in record.responses)
+    return replace(record, responses=responses)
+
+
 def feedback_for(variant: str, size: int = 8) -> list[Feedback]:
-    """Ranked responses for the methods that learn from pairs and not from segments, scored text for the others."""
-    kinds = load_method(VARIANTS[variant][0]).FEEDBACK
+    """Ranked responses for the methods that learn from pairs and not from segments, with scores for losses that read
+    them, scored text for the others."""
+    name, config = VARIANTS[variant]
+    kinds = load_method(name).FEEDBACK
+    if config.get("loss") in ("list", "margin", "reward"):
+        return [_with_scores(record) for record in compared_feedback(size)]
     return compared_feedback(size) if "pairs" in kinds and "segments" not in kinds else mixed_feedback(size)
 
 
@@ -101,7 +113,7 @@ def rows(built: Built, learner: Learner) -> list[Group]:
     """A method's rows as the loop trains them: with the log-probabilities of the start where they are read."""
     if not reads_reference(built.method):
         return built.groups
-    method, _, _ = with_reference(built.method, (), learner, None, list)
+    method, _, _ = with_reference(built.method, built.method.source.collect(0), (), learner, None, list)
     return list(method.targets(()))
 
 

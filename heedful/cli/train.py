@@ -111,7 +111,7 @@ def _plan(method: str, model: str, records: Any, asked: dict[str, Any]) -> dict[
 
     prepared = prepare(method, model=model, feedback=records, settings=asked)
     found = dry_run(prepared)
-    return found | estimate.measure(prepared)._asdict()
+    return found | (estimate.measure(prepared)._asdict() if "rows" in found else {})
 
 
 def plan_lines(found: dict[str, Any]) -> Iterator[str]:
@@ -124,6 +124,9 @@ def plan_lines(found: dict[str, Any]) -> Iterator[str]:
     )
     yield f"{found['method']} on {count(found['parameters'])} parameters{part}, for {budget(found['budget'])}"
     yield f"{plural(found['records'], 'record')} to train on, {found['validation_records']:,} held out for validation"
+    if "rows" not in found:
+        yield "its rows are made of what the model answers, so that nothing is known of them and of their cost before"
+        return
     yield f"{plural(found['rows'], 'row')} with {plural(found['responses'], 'response')}"
     yield f"{plural(found['tokens_per_epoch'], 'token')} an epoch, {found['longest_row']:,} in the longest row"
     for reason, lost in found["lost"].items():

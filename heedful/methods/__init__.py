@@ -4,7 +4,7 @@ FEEDBACK, Config with the paper's defaults, build(config, inputs) -> Method."""
 import importlib
 from types import ModuleType
 
-from heedful.config import unknown
+from heedful.config import Strict, unknown
 
 METHODS = {
     "mle": "train on everything, whatever was said of it",
@@ -37,3 +37,10 @@ def load_method(name: str) -> ModuleType:
     if name not in METHODS:
         raise unknown(name, "method", list(METHODS))
     return importlib.import_module(f"heedful.methods.{name}")
+
+
+def feedback_of(name: str, config: Strict | None = None) -> frozenset:
+    """The kinds of feedback of which any one is enough: `FEEDBACK`, or what the method's `feedback` makes of its
+    settings, where they decide."""
+    module = load_method(name)
+    return module.feedback(config) if config is not None and hasattr(module, "feedback") else module.FEEDBACK

@@ -1,51 +1,124 @@
 """SLiC-HF: calibrate the likelihood of responses with comparisons (Zhao et al. 2023, arXiv:2305.10425).
 
-source      fixed comparisons ("direct" in the paper)
-targets     all responses to a prompt as one group with its strict pairs, and the response that is imitated beside
+source      fixed comparisons ("direct" in the paper); with a judge, samples of the start model that it ranks
+            ("sample-rank"): every match of a tournament is a pair, or pairs are drawn from a scored list
+targets     all responses to a prompt as one group with its pairs, and the response that is imitated beside
 objective   hinge on the gap of summed log-probabilities, mean over pairs, + nll_coef * nll of the imitated response
-No reference model is kept: the nll holds the policy where it was.
+No reference model is kept: the nll holds the policy where it was. `loss` names those of the parent (Zhao et al. 2022,
+arXiv:2210.00045), which read scores.
 Deviations: the paper gives no lambda and no reduction of the nll; here it is the mean over tokens. Start from an SFT
-model. All pairs of a ranking are used.
+model. Without a judge all pairs of a ranking are used.
 Run: heedful train slic_hf --model MODEL --feedback FILE --out runs/slic_hf
 """
 
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from heedful.config import Strict
-from heedful.method import Inputs, Method, term
-from heedful.objectives.calibration import rank_hinge
+from heedful.errors import ConfigError
+from heedful.measures import WinRate
+from heedful.method import Inputs, Method, Schedule, TermSpec, term
+from heedful.objectives.calibration import expected_score, list_hinge, margin_hinge, rank_hinge
 from heedful.objectives.likelihood import nll
+from heedful.sampling import Sampling
+from heedful.scorers import Comparer, Scorer, load_scorer
 from heedful.sources.fixed import fixed
-from heedful.targets.pair import pairs_with_reference
+from heedful.sources.policy import Judge, PolicySamples, one_per_prompt
+from heedful.sources.ranking import scored, tournament
+from heedful.targets.calibration import calibration_groups, with_candidates, with_places
 from heedful.targets.relabel import best_judged, imitated_response
 
-NEEDS: dict[str, str] = {}
+NEEDS: dict[str, tuple[str, ...]] = {"judge": ("ranker", "reward_model")}
 TRAINING: dict[str, Any] = {  # the paper's rate and batch; the rest it does not state
     "optim": {"lr": 1e-5, "weight_decay": 0.0, "decay": "constant"},
     "batch_size": 32,
 }
 FEEDBACK = frozenset({"pairs"})
 REFERENCES = {"demonstration": imitated_response, "best": best_judged}
+HINGES: Mapping[str, Callable[..., Any]] = {"rank": rank_hinge, "margin": margin_hinge, "list": list_hinge}
+FIELDS = {"list": with_places, "reward": with_candidates}  # that only one loss reads
+DRAWING = ("num_samples", "temperature", "top_k", "max_tokens")  # settings that only a judge gives a meaning
 
 
 class Config(Strict):
-    """How much likelier the better response should be, and what holds the rest in place."""
+    """How much likelier the better response should be, what holds the rest in place, and who says what is better."""
 
+    loss: Literal["rank", "margin", "list", "reward"] = "rank"  # the paper's; the others are the parent's
     margin: float = Field(1.0, ge=0)  # delta, nats of a whole response; the paper's; RSO finds 20 better
     nll_coef: float = Field(0.1, ge=0)  # lambda, of the mean over the imitated tokens; no source names one
     reference: Literal["demonstration", "best"] = "demonstration"  # or the best compared, where a record has none
+    judge: str | None = None  # folder of a ranker or reward model, for sample-rank; without one, direct
+    num_samples: int = Field(8, ge=2)  # m, the paper's; of each prompt
+    temperature: float = Field(0.7, gt=0)  # the paper's
+    top_k: int = Field(40, ge=0)  # the paper's; 0 keeps all tokens
+    max_tokens: int = Field(128, ge=1)  # of a sample, and of an answer that is measured
+
+    @model_validator(mode="after")
+    def _read_where_set(self):
+        defaults = type(self).model_fields
+        changed = [name for name in DRAWING if getattr(self, name) != defaults[name].default]
+        if changed and self.judge is None:
+            raise ValueError(f"found {changed[0]} without a judge: only with one responses are drawn")
+        if self.loss == "reward" and self.margin != defaults["margin"].default:
+            raise ValueError(f"found margin {self.margin:g} with loss reward, which has none")
+        return self
+
+
+def feedback(config: Config) -> frozenset[str]:
+    """Prompts are enough where the model answers them and a judge says which answer is better."""
+    return FEEDBACK if config.judge is None else frozenset({"prompts"})
 
 
 def build(config: Config, inputs: Inputs) -> Method:
-    """SLiC-HF as a source, targets and an objective."""
-    return Method(
-        source=fixed(inputs.feedback),
-        targets=partial(pairs_with_reference, text=inputs.text, reference=REFERENCES[config.reference]),
-        objective=[
-            term(rank_hinge, per="pair_weight", margin=config.margin),
-            term(nll, per="reference", coef=config.nll_coef, streams={"mask": "reference"}),
-        ],
+    """SLiC-HF as a source, targets and an objective; with a judge, selected by its win rate against the start."""
+    judge = None if config.judge is None else _judge(config.judge)
+    plays = isinstance(judge, Comparer) and config.loss == "rank"
+    is_drawn = judge is not None and not plays and config.loss in ("rank", "margin")  # lists take all pairs
+    targets = partial(
+        calibration_groups,
+        text=inputs.text,
+        reference=REFERENCES[config.reference],
+        is_scored=config.loss != "rank",
+        fields=FIELDS.get(config.loss),
+        most=config.num_samples if is_drawn else None,
+        seed=inputs.seed,
     )
+    imitation = term(nll, per="reference", coef=config.nll_coef, streams={"mask": "reference"})
+    method = Method(source=fixed(inputs.feedback), targets=targets, objective=[_loss(config), imitation])
+    if judge is None:
+        return method
+    held_out = one_per_prompt(inputs.held_out)
+    return replace(
+        method,
+        source=_samples(config, inputs, partial(tournament if plays else scored, judge=judge)),
+        measures=[WinRate(judge, held_out, inputs.text, config.max_tokens)],
+        schedule=Schedule(select=("win_rate", "max")),
+    )
+
+
+def _judge(name: str) -> Scorer:
+    if name in NEEDS["judge"] and not Path(name).is_dir():
+        raise ConfigError(
+            f"{name} is a method, and what judges is a model that it trained",
+            where="slic_hf: method.judge",
+            allowed="the folder of its run",
+            hint=f"heedful train {name} --feedback FILE --out runs/{name}, then --set method.judge=runs/{name}",
+        )
+    return load_scorer(name)
+
+
+def _samples(config: Config, inputs: Inputs, judge: Judge) -> PolicySamples:
+    sampling = Sampling(max_tokens=config.max_tokens, temperature=config.temperature, top_k=config.top_k)
+    prompts = one_per_prompt(inputs.feedback)
+    return PolicySamples(prompts, inputs.text, sampling, config.num_samples, judge, seed=inputs.seed)
+
+
+def _loss(config: Config) -> TermSpec:
+    if config.loss == "reward":
+        return term(expected_score, per="prompt")
+    return term(HINGES[config.loss], per="pair_weight", margin=config.margin)

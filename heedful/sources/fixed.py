@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from heedful.records import Feedback
 
@@ -12,8 +13,8 @@ class Fixed:
 
     feedback: Sequence[Feedback]
 
-    def collect(self, round_index: int) -> Sequence[Feedback]:
-        """All records, in the order of the file."""
+    def collect(self, round_index: int, policy: Any = None) -> Sequence[Feedback]:
+        """All records, in the order of the file; round and policy change nothing."""
         return self.feedback
 
 

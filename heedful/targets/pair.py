@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from heedful.batch import Branch, Group, Pair, keep
-from heedful.records import Feedback, strict_pairs
+from heedful.records import Feedback, score_of, strict_pairs
 from heedful.text import Text, require_groups
 
 
@@ -19,32 +19,47 @@ def compared_responses(feedback: Sequence[Feedback], *, text: Text, weigh_prompt
     Args:
         weigh_prompts: the pairs of a prompt weigh 1 together, not 1 each: InstructGPT's mean over the surviving pairs.
     """
-    groups = [group for record in feedback if (group := _compared(record, text))]
+    groups = [group for record in feedback if (group := _compared(record, text, preferred_pairs(record, text)))]
     require_groups(groups, text)
     return [_weighed(group) for group in groups] if weigh_prompts else groups
 
 
 def pairs_with_reference(
-    feedback: Sequence[Feedback], *, text: Text, reference: Callable[[Feedback], int | None]
+    feedback: Sequence[Feedback],
+    *,
+    text: Text,
+    reference: Callable[[Feedback], int | None],
+    pairs: Callable[[Feedback, Text], Sequence[tuple[int, int]]] | None = None,
+    is_scored: bool = False,
 ) -> list[Group]:
     """As `compared_responses`, with the stream `reference` on the response that is imitated beside: one of the
     compared, or one more.
 
     Args:
         reference: the index of that response in its record; None for none.
+        pairs: the pairs of a record by index, the better first; the preferred ones if not given.
+        is_scored: each response has its `score` as a field, 0 where it is not compared and has none.
     """
     groups = []
     for record in feedback:
-        imitated = reference(record)
-        if group := _compared(record, text, also=() if imitated is None else (imitated,)):
-            groups.append(group)
+        if found := list((pairs or preferred_pairs)(record, text)):
+            imitated = reference(record)
+            also = () if imitated is None else (imitated,)
+            if group := _compared(record, text, found, also=also, is_scored=is_scored):
+                groups.append(group)
     require_groups(groups, text)
     return groups
 
 
-def _compared(record: Feedback, text: Text, *, also: Sequence[int] | None = None) -> Group | None:
+def _compared(
+    record: Feedback,
+    text: Text,
+    pairs: Sequence[tuple[int, int]],
+    *,
+    also: Sequence[int] | None = None,
+    is_scored: bool = False,
+) -> Group | None:
     """The group of a record; with `also`, the responses in it carry the stream `reference`, compared or not."""
-    pairs = preferred_pairs(record, text)
     if not pairs:
         return None
     compared = {index for pair in pairs for index in pair}
@@ -56,7 +71,9 @@ def _compared(record: Feedback, text: Text, *, also: Sequence[int] | None = None
         streams = {"mask": [float(index in compared)] * len(tokens)}
         if also is not None:
             streams["reference"] = [float(index in also)] * len(tokens)
-        branches.append(Branch(tokens, streams))
+        branches.append(
+            Branch(tokens, streams, {"score": score_of(record.responses[index]) or 0.0} if is_scored else {})
+        )
     moved = [Pair(place[better], place[worse]) for better, worse in pairs]
     group = text.fit(record.id, text.encode_prompt(record.prompt), branches, moved)
     return _distinct(group, text) if group else None

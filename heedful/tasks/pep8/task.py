@@ -33,7 +33,8 @@ COMPARED = ("mle", "sft", "filtering", "conditional", "unlikelihood", "rwr", "aw
 LABELERS = "labelers"  # the variant of a method that learns from their word where its own text is another
 JUDGED = ("slic_hf", "dpo", "kto", "chain_of_hindsight")  # have no other
 BASELINES = ("mle", "sft", "conditional", "unlikelihood")  # of what learns from comparisons
-EVERY = (*COMPARED, *JUDGED, *(f"{name}/{LABELERS}" for name in BASELINES), "best_of_n/reward_model")
+LEARNED_REWARD = ("slic_hf/sample_rank", "best_of_n/reward_model")
+EVERY = (*COMPARED, *JUDGED, *(f"{name}/{LABELERS}" for name in BASELINES), *LEARNED_REWARD)
 
 
 class PEP8:

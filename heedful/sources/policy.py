@@ -1,0 +1,114 @@
+"""Responses that the policy gives to prompts, judged: what methods learn from that ask the model itself."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from heedful.errors import DataError
+from heedful.method import WHOLE, Cost, Share
+from heedful.models import Policy
+from heedful.records import Feedback, Response, prompt_text
+from heedful.sampling import Sample, Sampling, generate
+from heedful.schedule import stable_seed
+from heedful.text import Text
+
+AUTHOR = "policy"
+TOKENS, CALLS = "sampled_tokens", "scorer_calls"  # keys of a record's metadata: what it cost
+
+Judge = Callable[[Sequence[Feedback]], list[Feedback]]
+
+
+@dataclass(frozen=True)
+class PolicySamples:
+    """Several responses of the policy to each prompt, drawn anew each round, as somebody judges them.
+
+    A round is one record a prompt: the different responses that were drawn and are not empty, behind the prompt's
+    demonstration if there is one, which is not judged. A prompt that leaves no room for a response stays without one.
+
+    Args:
+        prompts: records, one for each prompt.
+        judge: gives records their comparisons or scores, and adds its calls to their metadata; see ranking.py.
+        seed: with the round, the prompt's place and the draw it decides every token.
+    """
+
+    prompts: Sequence[Feedback]
+    text: Text
+    sampling: Sampling
+    num_samples: int
+    judge: Judge
+    seed: int = 0
+
+    def collect(self, round_index: int, policy: Policy | None = None, share: Share = WHOLE) -> list[Feedback]:
+        """The judged samples of a share of the prompts.
+
+        Raises:
+            DataError: no prompt leaves room for a response.
+        """
+        assert policy is not None, "samples are drawn from a policy"
+        encoded = [self.text.encode_prompt(record.prompt) for record in self.prompts]
+        fits = [len(ids) + self.sampling.max_tokens <= self.text.max_length for ids in encoded]
+        self._require_any(fits, encoded)
+        places = range(share.first, len(self.prompts), share.of)
+        asked = [n for n in places if fits[n]]
+        settings = replace(self.sampling, banned=(*self.sampling.banned, *self.text.control_ids))
+        drawn = generate(
+            policy.lm,
+            self.text,
+            [encoded[n] for n in asked],
+            settings,
+            k=self.num_samples,
+            seed=stable_seed(self.seed, round_index),
+            keys=asked,
+        )
+        found = dict(zip(asked, drawn))
+        return self.judge([answered(self.prompts[n], found.get(n, ())) for n in places])
+
+    def cost(self, samples: Sequence[Feedback]) -> Cost:
+        """The tokens and calls that records have in their metadata."""
+        parts = (Cost(record.metadata[TOKENS], record.metadata.get(CALLS, {})) for record in samples)
+        return sum(parts, Cost())
+
+    def _require_any(self, fits: Sequence[bool], encoded: Sequence[Sequence[int]]) -> None:
+        if not any(fits):
+            shortest = min(map(len, encoded), default=0)
+            raise DataError(
+                f"no prompt leaves room for {self.sampling.max_tokens} tokens: the shortest has {shortest}",
+                allowed=f"{self.text.max_length} tokens together",
+                hint="--set method.max_tokens=64, or shorter prompts",
+            )
+
+
+def one_per_prompt(feedback: Sequence[Feedback]) -> list[Feedback]:
+    """The first record of each prompt with a demonstration, else the first; documents are none."""
+    found: dict[Any, Feedback] = {}
+    for record in feedback:
+        key = prompt_text(record.prompt)
+        if key and (key not in found or (_shown(record) and not _shown(found[key]))):
+            found[key] = record
+    return list(found.values())
+
+
+def answered(record: Feedback, samples: Sequence[Sample]) -> Feedback:
+    """The record's prompt with these responses, each text once, and what drawing them cost."""
+    texts: dict[str, bool] = {}
+    for sample in samples:
+        texts.setdefault(sample.text, sample.truncated)
+    own = [Response(text, truncated=truncated, author=AUTHOR) for text, truncated in texts.items() if text]
+    cost = {TOKENS: sum(len(sample.tokens) for sample in samples)}
+    return Feedback(
+        prompt=record.prompt,
+        responses=(*_shown(record)[:1], *own),
+        id=record.id,
+        answer=record.answer,
+        source=record.source,
+        metadata={**record.metadata, **cost},
+    )
+
+
+def _shown(record: Feedback) -> list[Response]:
+    """Demonstrations, without what was said of them."""
+    return [
+        Response(r.text, demonstration=True, truncated=r.truncated, author=r.author, segments=r.segments)
+        for r in record.responses
+        if r.demonstration
+    ]

@@ -1,0 +1,60 @@
+"""How samples are judged: by a tournament of a judge that compares, or by scores."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from heedful.records import Comparison, Feedback
+from heedful.scorers import Comparer, Item, Scorer, item_of, num_calls, score_all
+from heedful.sources.policy import CALLS
+
+
+def tournament(records: Sequence[Feedback], judge: Scorer) -> list[Feedback]:
+    """Single elimination among the responses of each record; every match is a comparison.
+
+    SLiC-HF (Zhao et al. 2023, arXiv:2305.10425): neighbours meet, then the winners, so that m responses take m - 1
+    calls and give m - 1 comparisons. Ours: where their number is odd the last waits, and meets the first winner next; a
+    draw is a comparison of strength 0, and the one named first goes on. Demonstrations do not play.
+    """
+    assert isinstance(judge, Comparer), "a match needs a judge that compares"
+    left = [candidates(record) for record in records]
+    played: list[list[Comparison]] = [[] for _ in records]
+    while matches := [(n, a, b) for n, alive in enumerate(left) for a, b in zip(alive[::2], alive[1::2])]:
+        chances = judge.preferences([(_item(records[n], a), _item(records[n], b)) for n, a, b in matches])
+        left = [alive[len(alive) // 2 * 2 :] for alive in left]
+        for (n, a, b), chance in zip(matches, chances, strict=True):
+            better, worse = (a, b) if chance >= 0.5 else (b, a)
+            played[n].append(Comparison(better, worse, float(chance != 0.5)))
+            left[n].append(better)
+    return [replace(_noted(record, judge, len(own)), comparisons=tuple(own)) for record, own in zip(records, played)]
+
+
+def scored(records: Sequence[Feedback], judge: Scorer) -> list[Feedback]:
+    """The judge's score on each response but demonstrations, higher is better.
+
+    A judge that compares is asked about every two responses of a record; one that stands alone then stays without.
+    """
+    least = 2 if isinstance(judge, Comparer) else 1
+    asked = [found if len(found := candidates(record)) >= least else [] for record in records]
+    items = [_item(record, index) for record, indices in zip(records, asked) for index in indices]
+    scores = iter(score_all(judge, items))
+    judged = []
+    for record, indices in zip(records, asked):
+        values = {index: next(scores) for index in indices}
+        responses = tuple(replace(r, scores=(values[n],)) if n in values else r for n, r in enumerate(record.responses))
+        judged.append(replace(_noted(record, judge, num_calls(judge, [len(indices)])), responses=responses))
+    return judged
+
+
+def candidates(record: Feedback) -> list[int]:
+    """Indices of the responses that were drawn."""
+    return [index for index, response in enumerate(record.responses) if not response.demonstration]
+
+
+def _item(record: Feedback, index: int) -> Item:
+    return item_of(record, record.responses[index], f"{record.id}#{index}")
+
+
+def _noted(record: Feedback, judge: Scorer, calls: int) -> Feedback:
+    """Who judged, and how often it was asked."""
+    metadata = {**record.metadata, CALLS: {judge.name: calls}}
+    return replace(record, labeler=f"{judge.name} {judge.version}", metadata=metadata)

@@ -1,0 +1,29 @@
+"""Where a run is, and what it has cost so far."""
+
+from dataclasses import dataclass, field
+
+from heedful.method import Cost
+
+
+@dataclass
+class State:
+    """Where a run is. Everything else follows from it, the seed and the data."""
+
+    step: int = 0
+    round_index: int = 0
+    index: int = 0  # step within the round
+    tokens: int = 0  # through forward and backward, a shared prompt once
+    frozen_tokens: int = 0  # forward only, through the model of the start
+    sampled_tokens: int = 0  # drawn from the policy: for rounds, and to measure it
+    scorer_calls: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    best_step: int = 0
+    best: float | None = None
+    best_metrics: dict[str, float] = field(default_factory=dict)
+    evaluated: int = -1  # step of the last evaluation
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    def add(self, cost: Cost) -> None:
+        """Note what asking cost."""
+        whole = Cost(self.sampled_tokens, self.scorer_calls) + cost
+        self.sampled_tokens, self.scorer_calls = whole.sampled_tokens, dict(whole.scorer_calls)
