@@ -10,6 +10,10 @@ INSTALL = @echo "installing heedful into $(VENV); torch alone takes a while" && 
 OUT ?= runs/pep8
 DEMO = $(if $(BUDGET),--budget $(BUDGET)) $(if $(PROMPTS),--num-prompts $(PROMPTS)) $(if $(METHODS),--methods $(METHODS))
 
+# The benchmarks; BENCH is given to each, as in `make bench BENCH="--size 50M --threads 2"`. See bench/README.md.
+BENCHES ?= sft reward_pairs reward_k4 pairs matmul overhead crossover growth preprocessing comparison
+BENCH ?=
+
 # Two workers of one thread each are faster than one of two: most tests are too small for threads.
 WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
@@ -32,7 +36,10 @@ check: $(VENV)/installed-test
 	$(PYTEST) tests/test_layout.py
 
 bench: $(VENV)/installed-test
-	set -e; for script in bench/*.py; do echo "$$script"; $(BIN)/python "$$script"; done
+	set -e; for name in $(BENCHES); do echo "$$name"; $(BIN)/python bench/$$name.py $(BENCH); done
+	$(BIN)/python bench/reward_k4.py --k 9 --batch-size 2 $(BENCH)
+	$(BIN)/python bench/pairs.py --loss slic --batch-size 4 $(BENCH)
+	$(BIN)/python bench/sampling.py
 
 clean:
 	rm -rf $(VENV) heedful.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

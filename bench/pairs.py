@@ -8,7 +8,10 @@ from common import Work, arguments
 from side_by_side import compare
 
 # SLiC's second term is a mean over tokens, which TRL takes a forward at a time: accumulating would change its loss.
-BEST = {"dpo": {"gradient_checkpointing": False, "micro": 4}, "slic_hf": {"gradient_checkpointing": False}}
+BEST = {
+    "dpo": {"gradient_checkpointing": False, "precompute_ref_log_probs": True, "micro": 4},
+    "slic_hf": {"gradient_checkpointing": False},
+}
 
 
 def main(args) -> None:

@@ -39,7 +39,7 @@ def compare(name: str, work: Work, args, *, best: dict, plain_tokens: int = 1024
     makers = {
         "ours": lambda: Ours(work, **training).step,
         "theirs": lambda: Theirs(work, head, **best, is_sorted=True).step,
-        "plain": lambda: _plain(work, plain_tokens),
+        "plain": lambda: plain(work, plain_tokens),
         "in_order": lambda: Theirs(work, head, **best).step,
         "defaults": lambda: Theirs(work, head).step,
     }
@@ -84,7 +84,8 @@ def _largest(losses: dict[str, list[float]], side: str) -> float:
     return max(abs(a - b) for a, b in zip(losses["ours"], losses[side], strict=True))
 
 
-def _plain(work: Work, micro_tokens: int):
+def plain(work: Work, micro_tokens: int):
+    """A step of the plain loop, on heedful's own tokens and log-probabilities of the start."""
     ours = Ours(work)  # rows and reference
     rows = [
         Row(

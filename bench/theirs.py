@@ -8,7 +8,7 @@ from itertools import combinations
 import torch
 from common import CONTEXT, LR, PAD, Work, language_model, word_tokenizer
 from datasets import Dataset
-from transformers import LlamaForSequenceClassification, TrainerCallback
+from transformers import LlamaForSequenceClassification, PrinterCallback, TrainerCallback
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # a trainer sends a ping when it is made
 
@@ -21,8 +21,9 @@ KINDS = {
     "dpo": (DPOTrainer, DPOConfig),
     "slic_hf": (CPOTrainer, CPOConfig),
 }
+CACHED = "precompute_ref_log_probs"
 OWN = {
-    "dpo": {"precompute_ref_log_probs": True, "beta": 0.1},
+    "dpo": {"beta": 0.1},
     "slic_hf": {"loss_type": "hinge", "beta": 1.0, "cpo_alpha": 0.1},
 }
 
@@ -68,7 +69,9 @@ class Theirs(TrainerCallback):
             train_dataset=Dataset.from_list(rows),
             processing_class=word_tokenizer(work.vocabulary),
             callbacks=[self],
+            **({"ref_model": _model(work, None)} if work.method == "dpo" and not settings.get(CACHED) else {}),
         )
+        self.trainer.remove_callback(PrinterCallback)  # the line of JSON comes last
         self._keep_losses()
         self.go, self.done = threading.Semaphore(0), threading.Semaphore(0)
         self.loss, self.error = 0.0, None
