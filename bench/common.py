@@ -4,6 +4,7 @@ import argparse
 import gc
 import json
 import multiprocessing
+import os
 import platform
 import random
 import statistics
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL's trainers send a ping when they are made
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors

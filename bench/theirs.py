@@ -1,6 +1,5 @@
 """TRL's trainers on the rows of a `Work`, their own loops a step at a time."""
 
-import os
 import tempfile
 import threading
 from itertools import combinations
@@ -9,9 +8,6 @@ import torch
 from common import CONTEXT, LR, PAD, Work, language_model, word_tokenizer
 from datasets import Dataset
 from transformers import LlamaForSequenceClassification, PrinterCallback, TrainerCallback
-
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # a trainer sends a ping when it is made
-
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
 from trl.experimental.cpo import CPOConfig, CPOTrainer
 
