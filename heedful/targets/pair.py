@@ -141,15 +141,26 @@ def labelled_responses(feedback: Sequence[Feedback], *, text: Text, seed: int) -
     return groups
 
 
-def _labels(record: Feedback, text: Text) -> dict[int, float]:
-    """Index of each response that is good (1) or bad (-1)."""
+def labels_of(record: Feedback) -> dict[int, float]:
+    """Index of each response that is good (1) or bad (-1): by its label; where a record has none, by its strict pairs,
+    of which it must have won all or lost all."""
     if any(response.label for response in record.responses):
         return {n: 1.0 if r.label == "good" else -1.0 for n, r in enumerate(record.responses) if r.label}
-    pairs = strict_pairs(record)
-    won, lost = {better for better, _ in pairs}, {worse for _, worse in pairs}
-    for _ in won & lost:
-        text.drops.count("response that both won and lost")
+    won, lost = _winners_and_losers(record)
     return {n: 1.0 if n in won else -1.0 for n in sorted(won ^ lost)}
+
+
+def _winners_and_losers(record: Feedback) -> tuple[set[int], set[int]]:
+    pairs = strict_pairs(record)
+    return {better for better, _ in pairs}, {worse for _, worse in pairs}
+
+
+def _labels(record: Feedback, text: Text) -> dict[int, float]:
+    """As `labels_of`; who both won and lost is counted."""
+    if not any(response.label for response in record.responses):
+        for _ in set.intersection(*_winners_and_losers(record)):
+            text.drops.count("response that both won and lost")
+    return labels_of(record)
 
 
 def _example(record: Feedback, index: int, text: Text, desirable: float) -> Branch:
