@@ -143,10 +143,8 @@ def _mask(rows: _Rows, missed: Tensor, dtype: torch.dtype) -> Tensor:
     is_missed = of_row.gather(1, at[:, :, None].expand(-1, -1, of_row.shape[2]))
     is_missed = is_missed.gather(2, at[:, None, :].expand(-1, at.shape[1], -1))
     is_missed[:, :, 0] = False
-    hidden_from = is_missed | torch.ones_like(is_missed).triu(1)
-    return torch.zeros(hidden_from.shape, dtype=dtype, device=at.device).masked_fill(
-        hidden_from, torch.finfo(dtype).min
-    )[:, None]
+    unseen = is_missed | torch.ones_like(is_missed).triu(1)
+    return torch.zeros(unseen.shape, dtype=dtype, device=at.device).masked_fill(unseen, torch.finfo(dtype).min)[:, None]
 
 
 Row = tuple[int, ...]

@@ -104,8 +104,8 @@ def generate(
     change no sample, unless rounding in the model moves a boundary across that number. Equal keys share their numbers.
 
     Args:
-        lm: a causal language model; it is in eval mode meanwhile.
-        prompts: token ids, BOS first.
+        lm: a language model; it is in eval mode meanwhile.
+        prompts: token ids with their root, as `Text.encode_prompt` gives them.
         keys: one number per prompt that stays its own across calls, such as a record's index; default 0, 1, 2, ...
         batch_size: most rows decoded together.
         progress: called after every step with (responses done, tokens drawn so far).

@@ -182,7 +182,7 @@ def train(
 
     Args:
         name: a key of `heedful.METHODS`.
-        model: folder or Hub name of any causal language model in safetensors.
+        model: folder or Hub name of a causal language model, or an encoder-decoder of the T5 family, in safetensors.
         feedback: records, as `load_feedback` returns them; their sha256 goes into the manifest, and a run is not
             resumed with others.
         out: the run folder.

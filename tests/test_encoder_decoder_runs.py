@@ -166,6 +166,24 @@ def test_the_tokenizer_ends_a_prompt_and_generation_begins_with_the_token_of_the
     assert "AutoModelForSeq2SeqLM" in (path / "README.md").read_text()
 
 
+def test_a_line_prefix_stands_before_every_line_of_prompt_and_response(tmp_path):
+    lm, newline = tiny("t5"), letters().convert_tokens_to_ids("\n")
+    path = export(lm, letters(), tmp_path / "model", {"line_prefix": GOOD, "suppress": [GOOD, 5, 2]})
+    loaded, tokenizer = AutoModelForSeq2SeqLM.from_pretrained(path), AutoTokenizer.from_pretrained(path)
+    with torch.no_grad():  # so that there are lines
+        loaded.shared.weight[newline] *= 4
+    loaded.save_pretrained(path)
+    talk = [{"role": "user", "content": "a\nb"}]
+    given = tokenizer.apply_chat_template(talk, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    assert tokenizer.convert_ids_to_tokens(given["input_ids"][0]) == ["1", "a", "\n", "1", "b", "</s>"]
+    found = loaded.generate(**given, max_new_tokens=24, do_sample=False)[0].tolist()
+    marks = [n for n, id in enumerate(found) if id == GOOD]
+    assert marks == [1, *(n + 1 for n, id in enumerate(found[:-1]) if id == newline)] and len(marks) > 1
+    (drawn,) = heedful.sample(path, ["a\nb"], sampling=Sampling(max_tokens=24, temperature=0))[0].responses
+    text = tokenizer.decode([id for id in found if id != GOOD], skip_special_tokens=True)
+    assert text and drawn.text.startswith(text)
+
+
 def test_the_tokenizer_of_t5_itself_stays_as_it_is(tmp_path):
     path = export(tiny("t5", eos_token_id=1), like_t5(), tmp_path / "model", {})
     loaded = AutoTokenizer.from_pretrained(path)
