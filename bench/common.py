@@ -244,7 +244,7 @@ def arguments(doc: str, **defaults: Any) -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, default=30, help="counted, after the warm-up")
     parser.add_argument("--warmup", type=int, default=3)
-    parser.add_argument("--batch-size", type=int, default=16, help="prompts a step")
+    parser.add_argument("--batch-size", type=int, default=8, help="prompts a step")
     parser.add_argument("--memory", action="store_true", help="also the peaks of memory, each in a process of its own")
     parser.add_argument("--defaults", action="store_true", help="also TRL at its defaults")
     parser.add_argument("--in-order", action="store_true", help="also TRL at its best on rows that nobody sorted")
