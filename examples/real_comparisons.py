@@ -28,20 +28,19 @@ from heedful.runs import Run
 from heedful.tasks import Reference
 from heedful.tasks.own import OwnFile
 
-SETS = {  # who judged, the files, the recipe, epochs; webgpt's are questions with two answers, so it takes hh's recipe
-    "hh": ("people", ("hh_rlhf_helpful", "hh_rlhf_harmless"), "hh", 0.4),
-    "tldr": ("GPT-4", ("tldr_gpt_judged",), "tldr", 0.7),
-    "qa": ("people", ("qa_feedback_finegrained",), "qa", 0.5),
-    "webgpt": ("people", ("webgpt_comparisons",), "hh", 1.0),
+SETS = {  # who judged, the files, the recipe; webgpt's are questions with two answers, so it takes hh's
+    "hh": ("people", ("hh_rlhf_helpful", "hh_rlhf_harmless"), "hh"),
+    "tldr": ("GPT-4", ("tldr_gpt_judged",), "tldr"),
+    "qa": ("people", ("qa_feedback_finegrained",), "qa"),
+    "webgpt": ("people", ("webgpt_comparisons",), "hh"),
 }
 PANDALM = "pandalm_testset"  # three labelers a pair; its authors ask not to train on it
 ELSEWHERE = {"hh": ("webgpt_comparisons", PANDALM), "webgpt": (PANDALM,)}  # what else a reward model is measured on
 HELD_OUT = {"webgpt": ("test",)}  # on its validation part the learning rate was chosen; else both parts
 SMALL: Mapping[str, Any] = {"optim": {"lr": 3e-4}, "batch_size": 16, "eval_every": 40, "micro_tokens": 4096}
 GENTLE: Mapping[str, Any] = {"optim": {"lr": 1e-4}}  # of what goes on from the SFT model; not searched for
-SFT_EPOCHS = 0.4
 POLICIES = ("sft", "dpo", "slic_hf")
-POLICY_TOKENS = 100_000  # of each that goes on from the SFT model
+POLICY_TOKENS = 250_000  # of each that goes on from the SFT model
 NUM_PROMPTS = 120  # that each answers
 
 
@@ -79,16 +78,16 @@ def file_of(data: Path, name: str) -> Path:
 def reward_models(data: Path, base: str, out: Path, scale: float) -> dict[str, Any]:
     """A reward model a set, each on what is held out of its own files and of some others."""
     trained, held_out = {}, {}
-    for name, (_, files, own, epochs) in SETS.items():
+    for name, (_, files, own) in SETS.items():
         parts = parts_of(data, files)
         for file in files:
             some = parts_of(data, [file])
             held_out[file] = [record for part in HELD_OUT.get(name, ("validation", "test")) for record in some[part]]
         start = base
         if name == "tldr":  # Stiennon et al. start from the model that writes summaries
-            run = fit("sft", base, parts["train"], out / "tldr" / "sft", own, scale * SFT_EPOCHS)
+            run = fit("sft", base, parts["train"], out / "tldr" / "sft", own, scale)
             start = str(run.model_path)
-        trained[name] = fit("reward_model", start, parts["train"], out / name / "reward_model", own, scale * epochs)
+        trained[name] = fit("reward_model", start, parts["train"], out / name / "reward_model", own, scale)
     held_out[PANDALM] = list(load_feedback(file_of(data, PANDALM)))
     found: dict[str, Any] = {}
     for name, run in trained.items():

@@ -30,7 +30,7 @@ def test_the_settings_of_the_english_base_exist():
 
 
 def test_the_settings_of_the_real_comparisons_exist(real):
-    for _, _, recipe, _ in real.SETS.values():
+    for _, _, recipe in real.SETS.values():
         assert read_settings("reward_model", real.recipe(recipe, "reward_model"))[0].optim.lr == 3e-4
     for method in real.POLICIES:
         assert read_settings(method, merge(real.recipe("tldr", method), real.GENTLE))[0].optim.lr == 1e-4
