@@ -29,12 +29,12 @@ KL_PROMPTS = 64  # of the prompts, at most, evenly spread: two more forwards of 
 SAMPLING: Mapping[str, Any] = {"temperature": 0.7, "top_p": 0.9}  # Korbak et al. 2023, released code
 RECIPES = Path(__file__).parents[2] / "recipes" / "pep8"
 LINE_SCORED = ("mle", "filtering", "conditional", "unlikelihood", "rwr", "awr")
-COMPARED = ("mle", "sft", "filtering", "conditional", "unlikelihood", "rwr", "awr")  # what fits a quarter of an hour
-LABELERS = "labelers"  # the variant of a method that learns from their word where its own text is another
-JUDGED = ("slic_hf", "dpo", "kto", "chain_of_hindsight")  # have no other
+JUDGED = ("slic_hf", "dpo", "kto", "chain_of_hindsight")  # learn from the labelers' word, and have no other text
+LABELERS = "labelers"  # the variant of another method that learns from it too
 BASELINES = ("mle", "sft", "conditional", "unlikelihood")  # of what learns from comparisons
 LEARNED_REWARD = ("slic_hf/sample_rank", "best_of_n/reward_model")
-EVERY = (*COMPARED, *JUDGED, *(f"{name}/{LABELERS}" for name in BASELINES), *LEARNED_REWARD)
+EVERY = (*LINE_SCORED, "sft", *JUDGED, *(f"{name}/{LABELERS}" for name in BASELINES), *LEARNED_REWARD)
+COMPARED = ("sft", "filtering", "conditional", "slic_hf", "dpo", "chain_of_hindsight")  # what fits a quarter of an hour
 
 
 class PEP8:
