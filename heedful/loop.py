@@ -18,7 +18,7 @@ from heedful.config import Training
 from heedful.errors import Stopped
 from heedful.learner import Learner, Work
 from heedful.masking import FIELDS
-from heedful.method import Cost, Method, TermSpec
+from heedful.method import Cost, Method, TermSpec, anchored
 from heedful.models import Policy
 from heedful.reference import reads_reference, with_reference
 from heedful.runs import Run
@@ -63,6 +63,8 @@ def train(
     loop = _Loop(method, learner, run, validation, evaluate, progress)
     with stop_requested() as stop:
         loop.go(stop)
+    if anchored(method.objective):
+        frozen_tokens += loop.state.tokens  # each goes through the start as well
     loop.state.frozen_tokens = frozen_tokens
     loop.state.add(asked)
     return loop.state

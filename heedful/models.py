@@ -4,6 +4,7 @@ The shift between a token and the position that predicts it happens here and now
 a token somebody reads go through the LM head, in chunks, so logits [B, T, V] never exist.
 """
 
+import copy
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -88,6 +89,13 @@ class Policy(nn.Module):
         size = embedding(lm).shape[1]
         self.heads = nn.ModuleDict({name: ScalarHead(size, head, seed=seed) for name, head in (heads or {}).items()})
         self.reads_trees = True
+        self.start: tuple[Policy, str] | None = None
+
+    def keep_start(self, stream: str) -> None:
+        """Keep a frozen copy of the weights as they are now, no part of the state, for the KL from it at the tokens of
+        a stream. It costs the memory of a second model, and a second forward."""
+        copied = copy.deepcopy(self).eval().requires_grad_(False)
+        self.start = (copied, stream)  # in a tuple, or it would be a submodule
 
     def forward(self, batch: TreeBatch) -> Outputs:
         """Log-probability of each token that has a stream which is not 0, and what the heads say there."""
@@ -103,6 +111,7 @@ class Policy(nn.Module):
             if "value" in self.heads
             else None,
             reward=_full(self.heads["reward"](states.index_select(0, batch.last))) if "reward" in self.heads else None,
+            kl=_spread(*self._kl(batch, states, *self.start), batch_shape) if self.start else None,
         )
 
     def learned(self) -> dict[str, Tensor]:
@@ -117,6 +126,24 @@ class Policy(nn.Module):
         if lacking or unexpected:
             differ = sorted({*lacking, *unexpected})[:5]
             raise RunError(f"the model's weights are not the checkpoint's: {differ} differ")
+
+    def _kl(self, batch: TreeBatch, states: Tensor, start: "Policy", stream: str) -> tuple[Tensor, Tensor]:
+        """KL(start || self) of the next token, and the flat index of that token, where the stream is not 0."""
+        index = batch.streams[stream].flatten().nonzero().squeeze(-1)
+        length = batch.tokens.shape[1]
+        before = index // length * length + batch.predecessor.flatten().index_select(0, index)
+        with torch.no_grad():
+            theirs = start.to(states.device).hidden(batch).flatten(0, 1).index_select(0, before)
+        size, mine = self.chunk_size(states.device), states.index_select(0, before)
+        parts = [
+            checkpoint(self._chunk_kl, mine[at : at + size], theirs[at : at + size], start, use_reentrant=False)
+            for at in range(0, max(1, len(before)), size)
+        ]
+        return torch.cat(parts), index
+
+    def _chunk_kl(self, mine: Tensor, theirs: Tensor, start: "Policy") -> Tensor:
+        ours, reference = (_full(p.logits(x)).log_softmax(-1) for p, x in ((self, mine), (start, theirs)))
+        return (reference.exp() * (reference - ours)).sum(-1)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """The LM head with whatever the architecture does to its logits; checked against the model by `probe`."""

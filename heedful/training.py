@@ -28,7 +28,7 @@ from heedful.disk import to_json
 from heedful.errors import ConfigError, DataError, RunError
 from heedful.loop import Evaluate
 from heedful.loop import train as run_loop
-from heedful.method import Inputs, Method, Sampler
+from heedful.method import Inputs, Method, Sampler, anchored
 from heedful.methods import BESIDE, JUDGING, METHODS, feedback_of, load_method
 from heedful.mirrors import start as start_mirrors
 from heedful.models import Policy, context_length, fit_vocabulary, load, load_text
@@ -108,6 +108,8 @@ def prepare(
         if lora and base
         else None
     )
+    if stream := anchored(method.objective):
+        policy.keep_start(stream)
     return Prepared(name, resolved, method, policy, text, trained, held_out, added)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from heedful.batch import Group, TreeBatch, collate
 from heedful.config import Training, parse
 from heedful.learner import Learner
-from heedful.method import Inputs, Method, Outputs
+from heedful.method import Inputs, Method, Outputs, anchored
 from heedful.methods import METHODS, load_method
 from heedful.models import Policy
 from heedful.records import Feedback, Response
@@ -25,6 +25,7 @@ VARIANTS = {name: (name, {}) for name in METHODS} | {
     "dpo_ipo_per_token": ("dpo", {"loss": "ipo_per_token"}),
     "ranker_pointwise": ("ranker", {"form": "pointwise"}),
     "reward_model_plackett_luce": ("reward_model", {"loss": "plackett_luce"}),
+    "slic_hf_kl": ("slic_hf", {"kl_coef": 0.5}),
     "slic_hf_list": ("slic_hf", {"loss": "list"}),
     "slic_hf_margin": ("slic_hf", {"loss": "margin"}),
     "slic_hf_reward": ("slic_hf", {"loss": "reward"}),
@@ -96,7 +97,9 @@ def build_variant(name: str, feedback: Sequence[Feedback], **options) -> Built:
 
 def steps(built: Built, count: int, *, model: nn.Module | None = None, **options) -> tuple[list[dict], nn.Module]:
     """Train `count` steps on all rows at once, in float64: what each step logged, and the model."""
-    model = model or Policy(tiny("gpt2"), built.method.heads).double()
+    model = model or fresh(built)
+    if stream := anchored(built.method.objective):
+        model.keep_start(stream)
     training = Training(**{"dtype": "float64", "optim": {"lr": 1e-3, "warmup": 0.0, "decay": "constant"}} | options)
     learner = Learner(model, training)
     statistics = built.method.statistics
@@ -124,8 +127,11 @@ def loss(built: Built, model: nn.Module) -> float:
 
 
 def fresh(built: Built) -> Policy:
-    """A random model in float64 with the method's heads."""
-    return Policy(tiny("gpt2"), built.method.heads).double()
+    """A random model in float64 with the method's heads, and its start where the objective reads how far it is."""
+    policy = Policy(tiny("gpt2"), built.method.heads).double()
+    if stream := anchored(built.method.objective):
+        policy.keep_start(stream)
+    return policy
 
 
 class Table(nn.Module):

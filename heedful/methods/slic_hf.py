@@ -5,7 +5,7 @@ source      fixed comparisons ("direct" in the paper); with a judge, samples of 
 targets     all responses to a prompt as one group with its pairs, and the response that is imitated beside
 objective   hinge on the gap of summed log-probabilities, mean over pairs, + nll_coef * nll of the imitated response
 No reference model is kept: the nll holds the policy where it was. `loss` names those of the parent (Zhao et al. 2022,
-arXiv:2210.00045), which read scores.
+arXiv:2210.00045), which read scores, and `kl_coef` adds its other regulariser.
 Deviations: the paper gives no lambda and no reduction of the nll; here it is the mean over tokens. Start from an SFT
 model. Without a judge all pairs of a ranking are used.
 Run: heedful train slic_hf --model MODEL --feedback FILE --out runs/slic_hf
@@ -24,6 +24,7 @@ from heedful.errors import ConfigError
 from heedful.measures import WinRate
 from heedful.method import Inputs, Method, Schedule, TermSpec, term
 from heedful.objectives.calibration import expected_score, list_hinge, margin_hinge, rank_hinge
+from heedful.objectives.divergence import start_kl
 from heedful.objectives.likelihood import nll
 from heedful.sampling import Sampling
 from heedful.scorers import Comparer, Scorer, load_scorer
@@ -51,6 +52,7 @@ class Config(Strict):
     loss: Literal["rank", "margin", "list", "reward"] = "rank"  # the paper's; the others are the parent's
     margin: float = Field(1.0, ge=0)  # delta, nats of a whole response; the paper's; RSO finds 20 better
     nll_coef: float = Field(0.1, ge=0)  # lambda, of the mean over the imitated tokens; no source names one
+    kl_coef: float = Field(0.0, ge=0)  # of the parent's KL from the start along them; above 0 a second model is kept
     reference: Literal["demonstration", "best"] = "demonstration"  # or the best compared, where a record has none
     judge: str | None = None  # folder of a ranker or reward model, for sample-rank; without one, direct
     num_samples: int = Field(8, ge=2)  # m, the paper's; of each prompt
@@ -88,8 +90,7 @@ def build(config: Config, inputs: Inputs) -> Method:
         most=config.num_samples if is_drawn else None,
         seed=inputs.seed,
     )
-    imitation = term(nll, per="reference", coef=config.nll_coef, streams={"mask": "reference"})
-    method = Method(source=fixed(inputs.feedback), targets=targets, objective=[_loss(config), imitation])
+    method = Method(source=fixed(inputs.feedback), targets=targets, objective=_objective(config))
     if judge is None:
         return method
     held_out = one_per_prompt(inputs.held_out)
@@ -118,7 +119,11 @@ def _samples(config: Config, inputs: Inputs, judge: Judge) -> PolicySamples:
     return PolicySamples(prompts, inputs.text, sampling, config.num_samples, judge, seed=inputs.seed)
 
 
-def _loss(config: Config) -> TermSpec:
+def _objective(config: Config) -> list[TermSpec]:
+    along: dict[str, Any] = {"per": "reference", "streams": {"mask": "reference"}}
     if config.loss == "reward":
-        return term(expected_score, per="prompt")
-    return term(HINGES[config.loss], per="pair_weight", margin=config.margin)
+        loss = term(expected_score, per="prompt")
+    else:
+        loss = term(HINGES[config.loss], per="pair_weight", margin=config.margin)
+    anchor = [term(start_kl, coef=config.kl_coef, **along)] if config.kl_coef else []
+    return [loss, term(nll, coef=config.nll_coef, **along), *anchor]
