@@ -33,7 +33,7 @@ def main(args) -> None:
     quiet()
     torch.set_num_threads(args.threads)
     alone = {method: round(seconds([method], args), 1) for method in args.methods}
-    together = seconds(args.methods, args)
+    together = seconds(args.methods, args) if len(args.methods) > 1 else alone[args.methods[0]]
     result = {"workload": "comparison", "share": round(together / sum(alone.values()), 3)}
     result |= {"together": round(together, 1), "alone": alone, "tokens": args.budget, "prompts": args.prompts}
     say(result, args)
