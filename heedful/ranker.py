@@ -10,7 +10,7 @@ import torch
 from heedful.batch import Branch, Group, by_branch, collate, micro_batches, tree_is_cheaper
 from heedful.errors import DataError
 from heedful.export import fenced, load_info
-from heedful.models import Policy, load, load_tokenizer
+from heedful.models import Policy, load, load_text
 from heedful.text import Text
 from heedful.verdict import Form
 
@@ -29,7 +29,7 @@ class Question(NamedTuple):
 
 @dataclass(frozen=True)
 class Ranker:
-    """A causal model that answers a form's question."""
+    """A language model that answers a form's question."""
 
     policy: Policy
     text: Text
@@ -80,28 +80,33 @@ def load_ranker(path: str | Path, *, device: torch.device | str = "cpu") -> Rank
         RunError: no such model, or damaged weights.
     """
     info = load_info(path)
-    text = Text(load_tokenizer(path), max_length=info["max_length"])
+    text = load_text(path, max_length=info["max_length"])
     return Ranker(load(path, device=device).eval(), text, Form.from_json(info[INFO]))
 
 
-def how_to_ask(asked: Mapping[str, Any]) -> str:
+def how_to_ask(asked: Mapping[str, Any], start_id: int | None = None) -> str:
     """For the model card: what to write, and which two tokens to compare.
 
     Args:
         asked: heedful.json's `ranker`.
+        start_id: the decoder's start token, of an encoder-decoder.
     """
     form = Form.from_json(asked)
     names = ["CONTEXT", *(f"RESPONSE {n}" for n in range(1, form.num_responses + 1)), ""]
     layout = "".join(part + name for part, name in zip(form.parts, names))
+    auto, given = "AutoModelForCausalLM", "ids"
+    if start_id is not None:
+        auto, given = "AutoModelForSeq2SeqLM", f"ids, decoder_input_ids=torch.tensor([[{start_id}]])"
     code = fenced(
         'tokenizer = AutoTokenizer.from_pretrained("FOLDER")\n'
-        'model = AutoModelForCausalLM.from_pretrained("FOLDER")\n'
-        f"logits = model(ids).logits[0, -1, {list(asked['verdict_ids'])}]\n"
+        f'model = {auto}.from_pretrained("FOLDER")\n'
+        f"logits = model({given}).logits[0, -1, {list(asked['verdict_ids'])}]\n"
         "logits.softmax(-1)[0]"
     )
     meaning = "the first response is the better one" if form.num_responses == 2 else "the response is good"
+    root = "BOS and" if start_id is None else "EOS behind"
     words = (
-        f"The probability that {meaning}. `ids` are BOS and, tokenised apart and joined, the pieces of this text, "
+        f"The probability that {meaning}. `ids` are {root} the pieces of this text, tokenised apart and joined, "
         "a line break before and after each marker belonging to the marker:"
     )
     order = " Ask in both orders and take the mean: no ranker is free of a preference for a place."

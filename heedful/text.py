@@ -128,12 +128,13 @@ class Text:
             rendered = self._render(prompt)
             return rendered or [*self.root] if self.start_id is None else [*rendered, *self.root]
         if line_prefix is None:
-            return self._rooted(self.encode(prompt))
+            return self.rooted(self.encode(prompt))
         lines = LINE.split(prompt) if prompt else []
         ids = (self.encode(line, continues=number > 0) for number, line in enumerate(lines))
-        return self._rooted(chain.from_iterable([line_prefix, *line] for line in ids))
+        return self.rooted(chain.from_iterable([line_prefix, *line] for line in ids))
 
-    def _rooted(self, ids: Iterable[int]) -> list[int]:
+    def rooted(self, ids: Iterable[int]) -> list[int]:
+        """The ids of a prompt with its root."""
         return [*self.root, *ids] if self.start_id is None else [*ids, *self.root]
 
     def encode_response(self, *pieces: str, finished: bool = True, continues: bool = True) -> list[int]:

@@ -305,7 +305,7 @@ def _finish(run: Run, prepared: Prepared, state: State, export_dtype: str, feedb
 def _export_text(run: Run, prepared: Prepared, info: Mapping[str, Any], feedback: Sequence[Feedback]) -> int:
     how = ""
     if RANKER in info:
-        info, how = {**info, "max_length": prepared.text.max_length}, how_to_ask(info[RANKER])
+        info, how = {**info, "max_length": prepared.text.max_length}, how_to_ask(info[RANKER], prepared.text.start_id)
     what = prepared.policy.lm, prepared.text.tokenizer, run.model_path, info
     if prepared.adapters:
         export_adapter(prepared.adapters, *what)

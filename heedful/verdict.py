@@ -45,15 +45,15 @@ class Form:
     def question(
         self, text: Text, context: str, responses: Sequence[str], *, id: str = ""
     ) -> tuple[list[int], list[list[int]]] | None:
-        """Root, context and responses between the parts, with room for one more token; and the responses as they stand
-        in it. None where the context leaves no room; counted.
+        """Context and responses between the parts, as a prompt with its root that leaves room for one more token; and
+        the responses as they stand in it. None where the context leaves no room; counted.
 
         Where it would be too long, responses are cut at their ends, the longer one first; the context never.
         """
         parts = [text.encode(part, continues=n > 0) for n, part in enumerate(self.parts)]
-        asked = [text.bos_id, *parts[0], *text.encode(context)]
+        asked = [*parts[0], *text.encode(context)]
         written = [text.encode(response) for response in responses]
-        room = text.max_length - 1 - len(asked) - sum(map(len, parts[1:]))
+        room = text.max_length - 1 - len(text.root) - len(asked) - sum(map(len, parts[1:]))
         text.drops.longest = max(text.drops.longest, (text.max_length - room + sum(map(len, written)), id))
         if room < len(written):
             text.drops.count("prompt leaves no room for a response")
@@ -63,7 +63,7 @@ class Form:
             text.drops.count("response cut to the context (kept)")
         for part, row in zip(parts[1:], kept):
             asked += [*part, *row]
-        return [*asked, *parts[-1]], kept
+        return text.rooted([*asked, *parts[-1]]), kept
 
     def to_json(self) -> dict[str, Any]:
         """For heedful.json."""

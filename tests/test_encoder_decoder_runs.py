@@ -16,6 +16,7 @@ from heedful.errors import RunError
 from heedful.export import export, load_info
 from heedful.models import fit_vocabulary, load, load_text
 from heedful.sampling import Sampling
+from heedful.scorers import Item, load_scorer
 from heedful.training import T5_LENGTH, require_context
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -92,9 +93,9 @@ def test_an_lm_head_of_its_own_is_not_tied_when_the_vocabulary_grows():
 SETTINGS = {"budget": {"steps": 6}, "batch_size": 4, "dtype": "float32", "eval_every": 3, "save_every": 2, "probes": 2}
 
 
-def train(method, path, name="t5", **settings):
+def train(method, path, name="t5", *, settings=SETTINGS):
     base = folder(path / "base", name, dropout_rate=0.1)
-    options = {"model": base, "feedback": compared_feedback(12), "settings": SETTINGS | settings}
+    options = {"model": base, "feedback": compared_feedback(12), "settings": settings}
     return heedful.train(method, out=path / method, **options)
 
 
@@ -130,6 +131,29 @@ def test_a_run_that_was_killed_ends_bit_identical(tmp_path, name):
     cut = heedful.train("slic_hf", resume=True, **options)
     ours, theirs = load(cut.model_path).lm.state_dict(), load(whole.model_path).lm.state_dict()
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+@pytest.mark.parametrize("form", ["pairwise", "pointwise"])
+def test_a_ranker_asks_the_encoder_and_its_decoder_answers(tmp_path, form):
+    run = train("ranker", tmp_path, settings=SETTINGS | {"method": {"form": form}, "max_length": 128})
+    scorer = load_scorer(str(run.path))
+    if form == "pairwise":
+        (ours,) = scorer.preferences([(Item("q1\n", "ab"), Item("q1\n", "cd"))])
+    else:
+        ours = scorer.score(Item("q1\n", "ab")).value
+    asked, lm = load_info(run.model_path)["ranker"], AutoModelForSeq2SeqLM.from_pretrained(run.model_path)
+    tokenizer = AutoTokenizer.from_pretrained(run.model_path)
+
+    def theirs(*pieces):
+        joined = "".join(part + piece for part, piece in zip(asked["parts"], ["q1\n", *pieces, ""]))
+        ids = tokenizer(joined, return_tensors="pt").input_ids
+        found = lm(input_ids=ids, decoder_input_ids=torch.tensor([[START]])).logits[0, -1, list(asked["verdict_ids"])]
+        return found.softmax(-1)[0].item()
+
+    expected = (theirs("ab", "cd") + 1 - theirs("cd", "ab")) / 2 if form == "pairwise" else theirs("ab")
+    assert ours == pytest.approx(expected, abs=1e-5)
+    card = (run.model_path / "README.md").read_text()
+    assert "AutoModelForSeq2SeqLM" in card and "decoder_input_ids=torch.tensor([[0]])" in card
 
 
 def test_a_reward_model_of_the_family_is_refused_before_it_is_trained(tmp_path):
