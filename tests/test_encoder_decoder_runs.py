@@ -156,6 +156,14 @@ def test_a_ranker_asks_the_encoder_and_its_decoder_answers(tmp_path, form):
     assert "AutoModelForSeq2SeqLM" in card and "decoder_input_ids=torch.tensor([[0]])" in card
 
 
+def test_its_samples_are_ranked_by_a_ranker_of_its_kind(tmp_path):
+    ranker = train("ranker", tmp_path, settings=SETTINGS | {"max_length": 128, "probes": 0})
+    judged = {"method": {"judge": str(ranker.path), "num_samples": 4, "max_tokens": 6}, "probes": 0}
+    run = train("slic_hf", tmp_path, settings=SETTINGS | judged)
+    assert run.manifest["ledger"]["sampled_tokens"] > 0
+    assert run.manifest["ledger"]["scorer_calls"]["ranker"] > 0
+
+
 def test_a_reward_model_of_the_family_is_refused_before_it_is_trained(tmp_path):
     with pytest.raises(RunError, match="the sequence classifier of T5ForConditionalGeneration is more than"):
         train("reward_model", tmp_path)
