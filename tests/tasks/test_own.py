@@ -86,7 +86,7 @@ def test_a_hub_name_is_known_by_its_commit(task, tmp_path, monkeypatch):
         (cache / path).write_text(text)
     monkeypatch.setattr("transformers.utils.hub.constants.HF_HUB_CACHE", str(tmp_path))
     assert task(demonstrations(40), model="someone/model").describe()["weights"] == {"commit": name}
-    with pytest.raises(RunError, match="no/such: cannot load a causal language model"):
+    with pytest.raises(RunError, match="no/such: cannot load a language model"):
         task(demonstrations(40), model="no/such").describe()
 
 

@@ -24,7 +24,7 @@ from heedful.config import merge, read_yaml
 from heedful.disk import atomic_write_text, read_lines, write_lines
 from heedful.inference import needs_of
 from heedful.tasks import Evaluation, Subject
-from heedful.tasks.pep8.task import EVERY, PEP8, RECIPES, recipe_path
+from heedful.tasks.pep8.task import EVERY, LEARNED_REWARD, PEP8, RECIPES, recipe_path
 from heedful.training import train
 
 TRIALS = 4
@@ -116,7 +116,8 @@ def main() -> None:
     """The command line of this module."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--methods", nargs="+", choices=EVERY, default=EVERY)
+    searched = [name for name in EVERY if name not in LEARNED_REWARD]
+    parser.add_argument("--methods", nargs="+", choices=searched, default=searched)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows = sweep(arguments.out, arguments.methods, task=PEP8(split="selection"))
