@@ -26,14 +26,14 @@ class Outputs:
         logp: [B, T] natural log-probability of each token, 0 where nobody reads it.
         value: [B, T] scalar head at the token's predecessor, or None without that head.
         reward: [N] scalar head at the last token of each response, or None without that head.
-        kl: [B, T] KL of the next-token distribution at each token from that of the start, 0 where nobody asked; None
+        start_kl: [B, T] KL of the next-token distribution at each token from the start's, 0 where nobody asked; None
             where the policy keeps no copy of its start.
     """
 
     logp: Tensor
     value: Tensor | None = None
     reward: Tensor | None = None
-    kl: Tensor | None = None
+    start_kl: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -239,7 +239,7 @@ class Method:
 
 def anchored(objective: Sequence[TermSpec]) -> str | None:
     """The stream of the tokens where an objective reads the KL from the start; None where it reads none."""
-    return next((spec.inputs["mask"] for spec in objective if "kl" in spec.reads), None)
+    return next((spec.inputs["mask"] for spec in objective if "start_kl" in spec.reads), None)
 
 
 __all__ = [

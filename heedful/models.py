@@ -111,7 +111,7 @@ class Policy(nn.Module):
             if "value" in self.heads
             else None,
             reward=_full(self.heads["reward"](states.index_select(0, batch.last))) if "reward" in self.heads else None,
-            kl=_spread(*self._kl(batch, states, *self.start), batch_shape) if self.start else None,
+            start_kl=_spread(*self._kl(batch, states, *self.start), batch_shape) if self.start else None,
         )
 
     def learned(self) -> dict[str, Tensor]:

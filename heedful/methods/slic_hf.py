@@ -24,7 +24,7 @@ from heedful.errors import ConfigError
 from heedful.measures import WinRate
 from heedful.method import Inputs, Method, Schedule, TermSpec, term
 from heedful.objectives.calibration import expected_score, list_hinge, margin_hinge, rank_hinge
-from heedful.objectives.divergence import start_kl
+from heedful.objectives.divergence import kl_from_start
 from heedful.objectives.likelihood import nll
 from heedful.sampling import Sampling
 from heedful.scorers import Comparer, Scorer, load_scorer
@@ -125,5 +125,5 @@ def _objective(config: Config) -> list[TermSpec]:
         loss = term(expected_score, per="prompt")
     else:
         loss = term(HINGES[config.loss], per="pair_weight", margin=config.margin)
-    anchor = [term(start_kl, coef=config.kl_coef, **along)] if config.kl_coef else []
+    anchor = [term(kl_from_start, coef=config.kl_coef, **along)] if config.kl_coef else []
     return [loss, term(nll, coef=config.nll_coef, **along), *anchor]

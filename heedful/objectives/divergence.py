@@ -3,7 +3,7 @@
 from torch import Tensor
 
 
-def start_kl(kl: Tensor, mask: Tensor) -> Tensor:
+def kl_from_start(start_kl: Tensor, mask: Tensor) -> Tensor:
     """KL divergence of the model's next-token distributions from the start's, summed over the tokens of the mask.
 
         sum_t  mask_t * sum_v  p_start(v | x_<t) * (log p_start(v | x_<t) - log p(v | x_<t))
@@ -13,10 +13,11 @@ def start_kl(kl: Tensor, mask: Tensor) -> Tensor:
     place of the observed token.
 
     Args:
-        kl: [B, T] nats, whole vocabulary, not negative; carries the model's gradient.
+        start_kl: [B, T] nats, whole vocabulary, not negative; carries the model's gradient.
         mask: [B, T], 1.0 where it counts.
     Returns:
         Scalar sum. The loop divides by the step's count, never a kernel.
     """
-    assert kl.shape == mask.shape and kl.ndim == 2, f"expected two [B, T], got {tuple(kl.shape)}, {tuple(mask.shape)}"
-    return (kl * mask).sum()
+    shapes = tuple(start_kl.shape), tuple(mask.shape)
+    assert shapes[0] == shapes[1] and mask.ndim == 2, f"expected two [B, T], got {shapes}"
+    return (start_kl * mask).sum()

@@ -330,7 +330,7 @@ def test_kl_is_that_of_the_whole_next_token_distribution_along_the_imitated_resp
         start, now = (lm(ids).logits[0].log_softmax(-1) for lm in (policy.start[0].lm, policy.lm))
         expected = (start.exp() * (start - now)).sum(-1)[len(group.prompt) - 1 : -1]
         batch = collate([group], tree=tree, dtype=torch.float64)
-        found = policy(batch).kl
+        found = policy(batch).start_kl
         assert found[batch.streams["reference"] != 0].tolist() == pytest.approx(expected.tolist(), abs=1e-9)
         assert found.count_nonzero() == len(imitated.tokens) and expected.min() > 0
 
@@ -338,15 +338,15 @@ def test_kl_is_that_of_the_whole_next_token_distribution_along_the_imitated_resp
 def test_kl_is_the_same_in_chunks(monkeypatch):
     built, policy = moved_policy()
     batch = collate(built.groups, tree=True, dtype=torch.float64)
-    whole = policy(batch).kl
+    whole = policy(batch).start_kl
     monkeypatch.setattr(Policy, "chunk_size", lambda self, device: 3)
-    assert torch.allclose(policy(batch).kl, whole, atol=1e-12)
+    assert torch.allclose(policy(batch).start_kl, whole, atol=1e-12)
 
 
 def test_the_start_is_no_part_of_the_state_and_has_no_gradient():
     built, policy = moved_policy()
     assert not any("start" in name for name in policy.state_dict())
-    policy(collate(built.groups, tree=True, dtype=torch.float64)).kl.sum().backward()
+    policy(collate(built.groups, tree=True, dtype=torch.float64)).start_kl.sum().backward()
     assert all(weight.grad is None for weight in policy.start[0].parameters())
     assert any(weight.grad.abs().sum() > 0 for weight in policy.lm.parameters() if weight.grad is not None)
 
@@ -355,7 +355,7 @@ def test_at_the_start_the_kl_is_0_and_so_is_its_gradient():
     built = build("slic_hf", compared_feedback(6), kl_coef=0.5)
     policy = Policy(tiny("gpt2")).double()
     policy.keep_start("reference")
-    kl = policy(collate(built.groups, tree=True, dtype=torch.float64)).kl
+    kl = policy(collate(built.groups, tree=True, dtype=torch.float64)).start_kl
     kl.sum().backward()
     assert (
         kl.abs().max() < 1e-12 and max(w.grad.abs().max() for w in policy.lm.parameters() if w.grad is not None) < 1e-9
@@ -364,7 +364,7 @@ def test_at_the_start_the_kl_is_0_and_so_is_its_gradient():
 
 def test_a_large_kl_coef_holds_the_policy_where_it_was():
     free, held = (steps(build("slic_hf", compared_feedback(6), nll_coef=0.0, kl_coef=c), 30)[0] for c in (1e-9, 100.0))
-    assert held[-1]["start_kl"] < 0.1 * free[-1]["start_kl"]
+    assert held[-1]["kl_from_start"] < 0.1 * free[-1]["kl_from_start"]
 
 
 def test_a_run_with_a_start_resumes_from_where_it_was_and_counts_it(tmp_path):
@@ -379,7 +379,7 @@ def test_a_run_with_a_start_resumes_from_where_it_was_and_counts_it(tmp_path):
     cut = train(tmp_path, compared_feedback(16), out="cut", method=method, resume=True)
     assert lines(cut) == lines(whole) and ledger(cut) == ledger(whole)
     assert ledger(whole)["frozen_tokens"] == ledger(whole)["train_tokens"]
-    assert [line["start_kl"] > 0 for line in whole.metrics() if "start_kl" in line] == [False] + [True] * 5
+    assert [line["kl_from_start"] > 0 for line in whole.metrics() if "kl_from_start" in line] == [False] + [True] * 5
 
 
 # Processes
