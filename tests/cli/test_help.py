@@ -30,7 +30,7 @@ def test_every_verb_explains_itself(heedful, verb):
 @pytest.mark.parametrize("verb", ["compare", "score", "sample", "eval"])
 def test_whoever_takes_a_scorer_says_what_a_function_takes(heedful, verb):
     shown = " ".join(heedful(verb, "--help").out.split())
-    assert "a scorer, a reward model's run, or module:function of (prompt, response)." in shown
+    assert "a scorer, a reward model's or ranker's run, or module:function of (prompt, response)." in shown
 
 
 def test_no_argument_at_all_shows_the_help(heedful):
