@@ -180,7 +180,8 @@ def load_reward_model(path: str | Path, *, device: torch.device | str = "cpu") -
     if context is None:
         raise RunError("the reward model does not say how long its context is", where=str(path))
     text = Text(load_tokenizer(path), max_length=context)
-    return RewardModel(policy, text, getattr(lm.config, OFFSET, 0.0))
+    offset = getattr(lm.config, OFFSET, info.get("reward_offset", 0.0))  # an adapter's config.json is its base's
+    return RewardModel(policy, text, offset)
 
 
 @torch.no_grad()

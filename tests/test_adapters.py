@@ -147,7 +147,7 @@ def groups():
 
 def streams(reference):
     reference.read(groups())
-    return [list(branch.streams["ref_logp"]) for group in reference(groups()) for branch in group.branches]
+    return [list(branch.streams["ref_logp"]) for group in groups() for branch in reference(group).branches]
 
 
 def test_the_reference_of_a_model_with_adapters_is_its_base(tmp_path):

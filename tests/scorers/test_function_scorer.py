@@ -95,7 +95,7 @@ def test_a_function_of_something_else_is_refused_before_scoring(scorers, name):
         ("pep8_line", "did you mean 'pep8_lines'"),
         (
             "gold",
-            "expected one of exact_match, pep8_chars, pep8_lines, the folder of a reward model or ranker, or module:function",
+            "expected one of exact_match, pep8_chars, pep8_lines, the folder of a reward model or ranker, or module",
         ),
         (":f", "Empty module name"),
     ],
