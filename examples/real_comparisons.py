@@ -22,6 +22,7 @@ from heedful.config import merge
 from heedful.data.split import split_feedback
 from heedful.disk import read_lines, write_json
 from heedful.evals.rouge import rouge_l, rouge_n
+from heedful.evals.stats import spearman
 from heedful.evals.summary import measure
 from heedful.records import Feedback
 from heedful.runs import Run
@@ -118,13 +119,18 @@ def summaries(data: Path, base: str, out: Path, scale: float) -> dict[str, Any]:
     is_begun = (folder / "manifest.json").exists()
     results = compare(task, methods=POLICIES, out=folder, budget=budget, resume=is_begun, progress=tell)
     references = {r.id: next(x.text for x in r.responses if x.demonstration) for r in task.held_out}
+    measured = {row.method: row.name for row in results.rows if row.is_measured}
+    answers = {method: read_lines(folder / "samples" / f"{name}.jsonl") for method, name in measured.items()}
+    lengths = {s["prompt_id"]: len(s["response"]) for s in answers.get("base", ())}
     rows = {}
     for row in results.rows:
-        samples = read_lines(folder / "samples" / f"{row.name}.jsonl") if row.is_measured else []
+        samples = answers.get(row.method, [])
         rows[row.method] = {
             "status": row.status,
             "error": row.error,
-            "metrics": {name: metric.model_dump() for name, metric in row.metrics.items()} | texts(samples, references),
+            "metrics": {name: metric.model_dump() for name, metric in row.metrics.items()}
+            | texts(samples, references, lengths),
+            "judge_follows_length": follows(samples),
             "ledger": row.ledger.model_dump(),
         }
     return {
@@ -136,13 +142,22 @@ def summaries(data: Path, base: str, out: Path, scale: float) -> dict[str, Any]:
     }
 
 
-def texts(samples: Sequence[Mapping[str, Any]], references: Mapping[str, str]) -> dict[str, Any]:
+def follows(samples: Sequence[Mapping[str, Any]]) -> float | None:
+    """Spearman's correlation of the judge's score with the length of an answer."""
+    lengths, scores = [len(s["response"]) for s in samples], [s["judge_score"] for s in samples]
+    return spearman(lengths, scores) if samples else None
+
+
+def texts(
+    samples: Sequence[Mapping[str, Any]], references: Mapping[str, str], lengths: Mapping[str, int]
+) -> dict[str, Any]:
     """ROUGE of answers against the human summaries, and what else shows that a score was gamed."""
     columns = {
         "rouge_1": lambda s: rouge_n(s["response"], references[s["prompt_id"]], 1),
         "rouge_2": lambda s: rouge_n(s["response"], references[s["prompt_id"]], 2),
         "rouge_l": lambda s: rouge_l(s["response"], references[s["prompt_id"]]),
         "words": lambda s: len(s["response"].split()),
+        "longer_than_base": lambda s: float(len(s["response"]) > lengths[s["prompt_id"]]),
         "cut": lambda s: float(s["truncated"]),
     }
     if not samples:
@@ -196,27 +211,21 @@ def tables(found: Mapping[str, Any]) -> str:
             cells += [span(m["above_longer"]), share(m.get("accuracy_if_shorter")), f"{m['log_loss']['value']:.3f}"]
             cells += [f"{m['length_correlation']['value']:.2f}", share(m.get("knows_ties")), span(m.get("ceiling"))]
             lines.append(f"| {' | '.join(cells)} |")
-    lines += [
-        "",
-        "| | win rate, 95% | likelier is preferred | ROUGE-1 | ROUGE-2 | ROUGE-L | words | cut | bits per byte |",
-    ]
-    lines.append("|" + "---|" * 9)
+    lines += ["", "| | win rate, 95% | longer than base's | judge, length rho | ROUGE-1 | ROUGE-2 | ROUGE-L |"]
+    lines[-1] += " against base, 95% | words | cut | bits per byte | likelier is preferred |"
+    lines.append("|" + "---|" * 12)
+    rouge_apart = [d for d in found["summaries"]["differences_to_base"] if d["metric"] == "rouge_l"]
+    differences = {d["method"]: d["difference_to_base"] for d in rouge_apart}
+    apart = {name: span({**one, "value": one["mean"]}) for name, one in differences.items()}
     for name, row in found["summaries"]["rows"].items():
         m = row["metrics"]
         if not m:
             lines.append(f"| {name} | {row['error']} |")
             continue
         rouge = [f"{100 * m[key]['value']:.1f}" for key in ("rouge_1", "rouge_2", "rouge_l")]
-        bits = f"{m['bits_per_byte']['value']:.3f}"
-        cells = [
-            name,
-            span(m["win_rate"]),
-            span(m["pref_accuracy"]),
-            *rouge,
-            f"{m['words']['value']:.1f}",
-            share(m["cut"]),
-            bits,
-        ]
+        cells = [name, span(m["win_rate"]), share(m["longer_than_base"]), f"{row['judge_follows_length']:.2f}", *rouge]
+        cells += [apart.get(name, ""), f"{m['words']['value']:.1f}", share(m["cut"])]
+        cells += [f"{m['bits_per_byte']['value']:.3f}", span(m["pref_accuracy"])]
         lines.append(f"| {' | '.join(cells)} |")
     lines.append(f"\nThe human summaries have {found['summaries']['words_of_references']:.1f} words.")
     return "\n".join(lines)
