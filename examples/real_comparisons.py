@@ -4,9 +4,9 @@ Trains on the `train` part of `heedful data split` (seed 0), as the base did, an
 has read. Settings are the recipes' but for SMALL, since they were made for models a hundred times the size and files
 twenty times as long; no training is longer than ten minutes on a free core.
 
-Run: python examples/real_comparisons.py --data DATA --model runs/english/mle/model --out runs/real      (an hour on one
-core; goes on where it was stopped). DATA holds a folder with one .jsonl.gz for each name in SETS and PANDALM.
-Prints tables; everything is in OUT/results.json.
+Run: python examples/real_comparisons.py --data DATA --model runs/english/mle/model --out runs/real      (half an
+hour on one core; goes on where it was stopped). DATA holds a folder with one .jsonl.gz for each name in SETS and
+PANDALM. Prints tables; everything is in OUT/results.json.
 """
 
 import argparse

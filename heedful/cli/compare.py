@@ -44,8 +44,8 @@ def compare(
     """Train all methods at one budget, and show who won.
 
     All are measured against the untouched base; everything is in one page, report.html. TASK is `pep8`, which needs no
-    download; `phf-pep8`, an hour of pretraining with human preferences from random weights; or a feedback file: its
-    prompts are split, and every method that it can feed is trained.
+    download; `phf-pep8`, pretraining with human preferences from random weights, most of an hour for each of six
+    objectives; or a feedback file: its prompts are split, and every method that it can feed is trained.
     """
     from heedful import build_report
     from heedful import compare as run_comparison

@@ -4,8 +4,8 @@ source      fixed comparisons
 targets     a question that holds the prompt and both responses; the verdict, one token, is all that is trained
 objective   nll of the right verdict
 `form: pointwise` is the paper's other model: one response in the question, and "Good" or "Bad" after it.
-Deviations: the paper's are T5 models that read the question and write the verdict; here a causal model reads it, behind
-a last marker. Which response comes first is drawn once a pair, as in RSO (arXiv:2309.06657).
+Deviations: the paper's are T5 models that read the question and write the verdict; here a causal model, or a T5, reads
+it, behind a last marker. Which response comes first is drawn once a pair, as in RSO (arXiv:2309.06657).
 Run: heedful train ranker --model MODEL --feedback FILE --out runs/ranker
 """
 

@@ -34,7 +34,7 @@ LABELERS = "labelers"  # the variant of another method that learns from it too
 BASELINES = ("mle", "sft", "conditional", "unlikelihood")  # of what learns from comparisons
 LEARNED_REWARD = ("slic_hf/sample_rank", "best_of_n/reward_model")
 EVERY = (*LINE_SCORED, "sft", *JUDGED, *(f"{name}/{LABELERS}" for name in BASELINES), *LEARNED_REWARD)
-COMPARED = ("sft", "filtering", "conditional", "slic_hf", "dpo", "chain_of_hindsight")  # what fits a quarter of an hour
+COMPARED = ("sft", "filtering", "slic_hf", "dpo", "chain_of_hindsight")  # what fits a quarter of an hour
 
 
 class PEP8:
