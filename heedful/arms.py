@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from heedful.config import unknown
 from heedful.errors import ConfigError
@@ -36,6 +37,16 @@ class Arm:
             return {"judge": self.variant}
         own = read_settings(self.method, settings)[0].method
         return {role: own[role] for role, able in load_method(self.method).NEEDS.items() if own[role] in able}
+
+    def tier(self, settings: Mapping[str, Any]) -> Literal[1, 2, 3]:
+        """1 where labels alone teach it, 2 where a trained model judges for it, 3 where a scorer by name does."""
+        if self.method == BEST_OF_N:
+            return 2
+        own = read_settings(self.method, settings)[0].method
+        judges = [(own[role], able) for role, able in load_method(self.method).NEEDS.items() if own[role]]
+        if all(name in able or Path(name).is_dir() for name, able in judges):
+            return 2 if judges else 1
+        return 3
 
 
 def read_arms(names: Sequence[str] | None, task: Task) -> list[Arm]:

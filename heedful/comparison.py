@@ -91,6 +91,7 @@ class _Comparison:
     def __init__(self, task: Task, run: Run, budget: Budget, settings: Mapping[str, Any], say: Say):
         self.task, self.run, self.budget, self.settings, self.say = task, run, budget, settings, say
         self.results = Results(schema_version=1, task=task.name, base=shown(task.base), budget=_given(budget))
+        self.without_reward: set[int] = set()  # seeds whose reward model could not be trained
         self.new_bases: set[int] = set()  # seeds whose base is measured now, and so all that is measured against it
 
     def go(self, arms: Mapping[Arm, Mapping[str, str]], seeds: Sequence[int]) -> Results:
@@ -108,7 +109,8 @@ class _Comparison:
             for reference in references:
                 self._row(_reference_row(reference, seed), partial(self._refer, reference=reference, seed=seed))
             for arm, needs in arms.items():
-                row = Row(method=arm.method, variant=arm.variant, tier=2 if needs else 1, seed=seed)
+                tier = arm.tier(merge(self.task.settings(arm.name), self.settings))
+                row = Row(method=arm.method, variant=arm.variant, tier=tier, seed=seed)
                 self._row(row, partial(self._answer, arm=arm, needs=needs, seed=seed))
         self.results, problems = summarize(self.results, self.run.path)
         if primary := self.results.primary:
@@ -160,7 +162,7 @@ class _Comparison:
         if arm.method == BEST_OF_N:
             best = next(one.subject for one in self.task.references() if one.method == BEST_OF_N)
             return self._measure(row, replace(best, judge=needed["judge"][0]), seed, Ledger().including(costs))
-        roles = {role: str(model) for role, (model, _) in needed.items()}
+        roles = {role: str(model.resolve()) for role, (model, _) in needed.items()}
         settings = merge(self.settings, {"method": roles} if roles else {})
         if lack := missing(self._reads(arm, settings), count_kinds(self.task.feedback(arm.name))):
             return row.model_copy(update={"status": "skipped", "error": lack})
@@ -176,6 +178,19 @@ class _Comparison:
         settings = {name: value for name, value in self.settings.items() if name != "method"}  # those are the arms' own
         run, cost = self._train(name, Arm(method), f"needs/{name}", seed, settings)
         return run.model_path, cost
+
+    def _reward_model(self, seed: int) -> Path | None:
+        """What all rows are measured by too, where some need one; where it cannot be trained, those fail by
+        themselves."""
+        if not self.has_reward or seed in self.without_reward:
+            return None
+        try:
+            return self._prerequisite(REWARD, seed)[0]
+        except Stopped:
+            raise
+        except Exception:
+            self.without_reward.add(seed)
+            return None
 
     def _train(self, name: str, arm: Arm, folder: str, seed: int, settings: Mapping[str, Any]) -> tuple[Run, Ledger]:
         """One training; a finished one is there already."""
@@ -201,13 +216,14 @@ class _Comparison:
         return feedback_of(arm.method, read_settings(arm.method, recipe)[1])
 
     def _measure(self, row: Row, subject: Subject, seed: int, ledger: Ledger) -> Row:
-        started = time.monotonic()
         self.run.read_test(self.task.split, row=row.name)
+        reward = self._reward_model(seed)
+        started = time.monotonic()
         found = self.task.evaluate(
             subject,
             seed=seed,
             base_samples=self._base_samples(seed),
-            reward=self._prerequisite(REWARD, seed)[0] if self.has_reward else None,
+            reward=reward,
             progress=lambda stage: self.say({"row": row.name, "stage": stage}),
         )
         values = [{"id": id, "seed": seed, **metrics} for id, metrics in found.per_prompt.items()]
@@ -247,8 +263,7 @@ def _within(feedback: Sequence[Feedback], labels: int | None, *, seed: int) -> S
     if labels is None:
         return feedback
     kept: list[Feedback] = []
-    for index in schedule.order(len(feedback), seed=seed, round_index=0, epoch=0):
-        record = feedback[index]
+    for record in sorted(feedback, key=lambda record: schedule.stable_seed(seed, record.id)):
         if (size := _num_labels(record)) <= labels:
             kept.append(record)
             labels -= size

@@ -15,7 +15,7 @@ from torch import Tensor
 from heedful import checkpoint, rounds, schedule
 from heedful.batch import Group
 from heedful.config import Training
-from heedful.errors import Stopped
+from heedful.errors import RunError, Stopped
 from heedful.learner import Learner, Work
 from heedful.masking import FIELDS
 from heedful.method import Cost, Method, TermSpec, anchored
@@ -86,6 +86,9 @@ class _Loop:
             groups = list(self.method.targets(self._samples(round_index)))
             _require_read([*self.method.objective, *self.method.statistics], groups)
             limit = self._limit(groups)
+            if not self.state.index and limit(self.state):
+                hint = "give more seconds, or a budget in tokens"
+                raise RunError("the round's samples took the whole budget: nothing was trained", hint=hint)
             self.started = time.monotonic()  # tokenising is not training time
             while not limit(self.state):
                 self._step(groups, limit)

@@ -34,7 +34,8 @@ class WinRate:
     def begin(self, policy: Policy, share: Share) -> Cost:
         """Have the start answer."""
         self.start, cost = self._answers(policy, share)
-        return cost
+        calls = 0 if isinstance(self.judge, Comparer) else len(self.start)  # scored once, at the first evaluation
+        return cost + Cost(0, {self.judge.name: calls})
 
     def __call__(self, policy: Policy, share: Share) -> tuple[list[float], Cost]:
         """1 for each answer that wins, 0 for each that loses."""

@@ -1,7 +1,7 @@
 """What a run asks of its policy while it learns: the samples of each round, and measures on held-out prompts.
 
 Processes share the work. A round's samples are on the disk before anything learns from them, so that a run that was
-killed draws none of them twice.
+killed later draws none of them twice; one that is killed before all are judged draws them again.
 """
 
 from collections.abc import Sequence

@@ -39,6 +39,38 @@ def test_a_name_that_is_no_arm_is_refused(names, message):
         read_arms(names, TASK)
 
 
+@pytest.mark.parametrize(
+    ("method", "judge", "tier"),
+    [
+        ("dpo", None, 1),
+        ("slic_hf", None, 1),
+        ("slic_hf", "reward_model", 2),
+        ("slic_hf", ".", 2),
+        ("slic_hf", "pep8_lines", 3),
+    ],
+)
+def test_the_tier_is_what_judges(method, judge, tier):
+    settings = {"method": {"judge": judge}} if judge else {}
+    assert Arm(method).tier(settings) == tier
+    assert Arm("best_of_n", "reward_model").tier({}) == 2
+
+
+def test_what_an_arm_needs_is_a_setting_that_names_a_method():
+    assert Arm("slic_hf").needs({"method": {"judge": "ranker"}}) == {"judge": "ranker"}
+    assert Arm("slic_hf").needs({"method": {"judge": "runs/ranker"}}) == {}
+    assert Arm("slic_hf", "sample_rank").needs(TASK.settings("slic_hf/sample_rank")) == {"judge": "reward_model"}
+    assert Arm("dpo").needs({}) == {}
+
+
+@pytest.mark.slow
+def test_where_the_reward_model_fails_the_rows_that_do_not_need_it_stand(tmp_path):
+    arms, budget = ["best_of_n/reward_model", "mle"], {"tokens": 2000, "labels": 1}  # every comparison has more labels
+    found = heedful.compare(PEP8(split="selection", num_prompts=2), methods=arms, out=tmp_path, budget=budget)
+    status = {row.name: row.status for row in found.rows}
+    assert status.pop("best_of_n-reward_model-s0") == "failed"
+    assert "failed" not in status.values() and "mle-s0" in status
+
+
 def test_every_arm_has_feedback_it_can_learn_from():
     for arm in read_arms(["all"], TASK):
         assert arm.needs(TASK.settings(arm.name)) or learnable(arm.method, TASK.feedback(arm.name))

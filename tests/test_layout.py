@@ -95,6 +95,7 @@ BROAD = {  # except Exception and wider, each with its reason
     ("scorers/reading.py", "*"): "pycodestyle crashes on odd text; counted as one E902",
     ("tasks/pep8/labelers.py", "*"): "autopep8 crashes on odd text; a person would give up too",
     ("comparison.py", "_Comparison._row"): "a method that fails is a row with its error, never a lost table",
+    ("comparison.py", "_Comparison._reward_model"): "as above: rows that need it fail, the others stand",
     ("training.py", "_unless_refused"): "whatever it was, nothing was trained; raises again",
     ("cli/doctor.py", "_tried"): "whatever is broken is what the doctor is for",
     ("cli/group.py", "messages"): "the last resort: a bug becomes a sentence, --debug shows it",

@@ -49,7 +49,10 @@ def build(config: Config, inputs: Inputs) -> Method:
     ids = form.verdict_ids(inputs.text)
     layout = partial(single_verdicts, text=inputs.text, form=form)
     if config.form == "pairwise":
-        layout = partial(compared_verdicts, text=inputs.text, form=form, orders=config.orders, seed=inputs.seed)
+        both = frozenset(record.id for record in inputs.held_out)  # measured in both orders, as it is asked
+        layout = partial(
+            compared_verdicts, text=inputs.text, form=form, orders=config.orders, seed=inputs.seed, both=both
+        )
     accuracy = term(
         comparison_accuracy, per="pair_weight", coef=0.0, name="accuracy", streams={"reward": "verdict_logp"}
     )

@@ -83,7 +83,7 @@ def preferred_pairs(record: Feedback, text: Text) -> list[tuple[int, int]]:
     """The strict pairs of a record, each once. That there is none is counted, and pairs that contradict each other."""
     pairs = list(dict.fromkeys(strict_pairs(record)))
     if not pairs:
-        text.drops.count("prompt without a preferred response")
+        text.drops.count("prompt without a preferred response" if record.responses else "prompt without a response")
     for _ in [pair for pair in pairs if pair[::-1] in pairs and pair[0] < pair[1]]:
         text.drops.count("pair that contradicts another (kept)")
     return pairs

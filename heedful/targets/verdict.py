@@ -1,7 +1,7 @@
 """Targets of a ranker: a question about responses, and after it the two verdicts of which one is right."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from heedful.batch import Branch, Group, Pair
 from heedful.records import Feedback, prompt_text
@@ -10,7 +10,9 @@ from heedful.text import Text, require_groups
 from heedful.verdict import Form
 
 
-def compared_verdicts(feedback: Sequence[Feedback], *, text: Text, form: Form, orders: str, seed: int) -> list[Group]:
+def compared_verdicts(
+    feedback: Sequence[Feedback], *, text: Text, form: Form, orders: str, seed: int, both: Collection[str] = ()
+) -> list[Group]:
     """One group a strict pair: both responses in the prompt, and the two verdicts as branches of one token.
 
     Streams: `mask` on the right verdict, `verdict` on both. A pair of equal responses, before or after they are cut,
@@ -19,12 +21,13 @@ def compared_verdicts(feedback: Sequence[Feedback], *, text: Text, form: Form, o
     Args:
         orders: "random": whether the better comes first is drawn from the seed, the record's id and the pair, so that
             neither batches nor the order of the file change it. "both": two groups a pair.
+        both: ids of records that have both whatever `orders` is: a preference for a place must not choose a checkpoint.
     """
     groups = []
     for record in feedback:
         for better, worse in preferred_pairs(record, text):
             flips = random.Random(f"{seed}:{record.id}:{better}:{worse}").random() < 0.5
-            for is_flipped in (False, True) if orders == "both" else (flips,):
+            for is_flipped in (False, True) if orders == "both" or record.id in both else (flips,):
                 indices = (worse, better) if is_flipped else (better, worse)
                 if group := _compared(record, indices, text, form, right=int(is_flipped)):
                     groups.append(group)

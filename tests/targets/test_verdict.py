@@ -143,3 +143,10 @@ def test_verdicts_that_begin_alike_are_refused():
 def test_a_form_comes_back_from_json():
     for form in FORMS.values():
         assert Form.from_json({"form": "any", **form.to_json()}) == form
+
+
+def test_records_that_choose_the_checkpoint_are_asked_in_both_orders():
+    text = make_text()
+    feedback = [ranked(1, 2, id="trained"), ranked(1, 2, id="held")]
+    groups = compared_verdicts(feedback, text=text, form=TINY, orders="random", seed=0, both={"held"})
+    assert [group.id.split(":")[0].split("#")[0] for group in groups].count("held") == 2 and len(groups) == 3

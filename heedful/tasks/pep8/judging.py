@@ -15,7 +15,7 @@ from heedful.evals.preferences import evaluate_scorer
 from heedful.evals.summary import measure
 from heedful.records import Feedback
 from heedful.results import Metric
-from heedful.scorers import ScoreCache, Scorer, item_of, load_scorer, score_all
+from heedful.scorers import Comparer, ScoreCache, Scorer, item_of, load_scorer, score_all
 from heedful.scorers.reading import read
 from heedful.tasks.pep8.feedback import responses_of
 from heedful.tasks.pep8.labelers import calibrate, judge, oracle, panel
@@ -45,7 +45,7 @@ def judge_the_judge(scorer: Scorer, task: PEP8) -> dict[str, Any]:
     one with fewer; such pairs may differ in other ways too.
     """
     people, gold = judged_by_all(task)
-    cache = ScoreCache()
+    cache = None if isinstance(scorer, Comparer) else ScoreCache()  # whose scores depend on what is compared
     found = {
         name: evaluate_scorer(scorer, records, cache=cache) for name, records in (("people", people), ("gold", gold))
     }
@@ -60,7 +60,7 @@ def judge_the_judge(scorer: Scorer, task: PEP8) -> dict[str, Any]:
     }
 
 
-def by_finding(scorer: Scorer, records: Sequence[Feedback], cache: ScoreCache) -> dict[str, Metric]:
+def by_finding(scorer: Scorer, records: Sequence[Feedback], cache: ScoreCache | None) -> dict[str, Metric]:
     """Of each code of pycodestyle that enough pairs differ in: how often the response with fewer is preferred; most
     frequent first."""
     right: dict[str, dict[str, list[float]]] = {}
