@@ -142,7 +142,7 @@ class Ours:
         )
         learner = Learner(policy, self.training)
         if reads_reference(method):
-            method, _ = with_reference(method, (), learner, None)
+            method, _, _ = with_reference(method, method.source.collect(0), (), learner, None, list)
         self.folder = tempfile.TemporaryDirectory()
         self.loop = _Loop(method, learner, Run(self.folder.name), (), None, self._logged)
         self.groups = list(method.targets(method.source.collect(0)))
