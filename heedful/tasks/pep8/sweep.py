@@ -4,8 +4,8 @@ budget, measured on the selection split.
 The first trial of each method is the shared recipe as it was, so that a search never chooses worse than it found.
 Of a method's trials the best gold score wins; a degenerate one only where all are.
 
-Run: python -m heedful.tasks.pep8.sweep --out runs/pep8-sweep     (an hour on two cores; goes on where it was stopped)
-Writes heedful/recipes/pep8/sweep.jsonl, a line per trial, and each method's recipe.
+Run: python -m heedful.tasks.pep8.sweep --out runs/pep8-sweep     (hours; goes on where it was stopped)
+Writes heedful/recipes/pep8/sweep.jsonl, a line per trial, and each method's recipe; other methods keep their lines.
 """
 
 import argparse
@@ -102,6 +102,12 @@ def best(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     return max(rows, key=lambda row: (not row["degenerate"], row["gold"]))
 
 
+def others(known: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The trials known before, of methods that were not searched now."""
+    searched = {row["method"] for row in rows}
+    return [row for row in known if row["method"] not in searched]
+
+
 def write_recipes(rows: Sequence[Mapping[str, Any]]) -> None:
     """Lay each method's best settings over its recipe."""
     for method in dict.fromkeys(row["method"] for row in rows):
@@ -121,7 +127,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows = sweep(arguments.out, arguments.methods, task=PEP8(split="selection"))
-    write_lines(SWEEP, rows)
+    write_lines(SWEEP, [*others(read_lines(SWEEP), rows), *rows])
     write_recipes(rows)
 
 

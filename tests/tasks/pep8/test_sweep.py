@@ -28,6 +28,11 @@ def test_the_best_trial_is_not_degenerate_unless_all_are():
     assert sweep.best([a]) == a
 
 
+def test_a_search_of_one_method_keeps_the_trials_of_the_others():
+    known = [{"method": "sft", "gold": -0.1}, {"method": "dpo", "gold": -0.2}]
+    assert sweep.others(known, [{"method": "dpo", "gold": -0.3}]) == known[:1]
+
+
 def test_chosen_settings_are_laid_over_the_recipe(tmp_path, monkeypatch):
     monkeypatch.setattr(task_module, "RECIPES", tmp_path)
     (tmp_path / "unlikelihood.yaml").write_text("method: {threshold: 0.0}\n")
