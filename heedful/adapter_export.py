@@ -17,7 +17,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful.adapters import CLASSIFIER, HEAD, WEIGHTS, Adapters, stored
-from heedful.export import card, export, fenced, how_to_generate
+from heedful.card import card, fenced, how_to_generate
+from heedful.export import export
 from heedful.models import Policy
 from heedful.reward import Centre
 from heedful.reward_export import export_reward_model
@@ -35,10 +36,12 @@ def export_adapter(
     tokenizer: PreTrainedTokenizerBase,
     path: Path | str,
     info: Mapping[str, Any],
+    *,
+    how: str = "",
 ) -> Path:
     """Write the adapter of a language model; the rest is as for `export.export`."""
     task, reader = WRITERS[lm.config.is_encoder_decoder]
-    how = how_to_generate(info, reader, OWN_SETTINGS)
+    how = how or how_to_generate(info, reader, OWN_SETTINGS)
     return export(
         lm,
         tokenizer,

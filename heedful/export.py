@@ -12,7 +12,6 @@ What a method needs at inference goes where transformers looks for it, and in he
 import contextlib
 import copy
 import errno
-import html
 import inspect
 import json
 import re
@@ -23,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from safetensors import SafetensorError
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from heedful.card import card, how_to_answer, title
 from heedful.disk import (
     SPACE_MARGIN,
     discarding,
@@ -89,10 +88,10 @@ def export(
     _refuse_foreign(path)
     tokenizer, needs = _prepared(tokenizer, info, lm)
     if make_card is None:
-        words: dict[str, Any] = {"how": how}
+        make_card = partial(card, how=how)
         if _is_pair(lm):
-            words = {"task": "text2text-generation", "how": how or _how_to_answer(lm, needs)}
-        make_card = partial(card, **words)
+            begin = [lm.config.decoder_start_token_id, *_begin(needs)]
+            make_card = partial(card, task="text2text-generation", how=how or how_to_answer(needs, begin))
     generation = _generation(lm, tokenizer, info, needs)
     return write(lm, tokenizer, path, dict(info) | needs, make_card=make_card, generation=generation, save=save)
 
@@ -455,7 +454,7 @@ def _write_info(
     files = {item.name: sha256(item) for item in sorted(temp.iterdir()) if item.is_file()}
     record = {"schema": SCHEMA, "versions": versions(), **info, "files": files}
     (temp / INFO).write_bytes((to_json(record, exact=True, indent=2) + "\n").encode())
-    (temp / CARD).write_bytes(make_card(_title(name, info), info).encode())
+    (temp / CARD).write_bytes(make_card(title(name, info), info).encode())
 
 
 def _sync_tree(folder: Path) -> None:
@@ -527,111 +526,3 @@ def _logits(lm: PreTrainedModel, weights: Mapping[str, Tensor], ids: Tensor) -> 
             return torch.func.functional_call(lm, dict(weights), (), call, tie_weights=False).logits.float()
     finally:
         lm.train(was_training)
-
-
-# The card
-
-
-def _title(name: str, info: Mapping[str, Any]) -> str:
-    """A run calls every folder of a model the same, which tells nobody what it is."""
-    return str(info.get("method", name)) if name == "model" else name
-
-
-def card(
-    name: str,
-    info: Mapping[str, Any],
-    *,
-    task: str = "text-generation",
-    how: str = "",
-    library: str = "transformers",
-    kind: str = "model",
-) -> str:
-    """The model card: what was done, how to use it, numbers and samples. Text of models and users is escaped.
-
-    Args:
-        task: as the Hub calls it.
-        how: the section on use, in Markdown; how to generate where it is empty.
-        library, kind: what reads it, and what it is.
-    """
-    head: dict[str, Any] = {"library_name": library, "pipeline_tag": task}
-    head["tags"] = ["heedful", *([info["method"]] if "method" in info else [])]
-    parts = [f"---\n{yaml.safe_dump(head, sort_keys=False)}---", f"# {escape(name)}"]
-    parts.append(f"Trained with heedful from feedback; a plain {library} {kind}.")
-    hidden = {"samples", "metrics", "chat_template", "generation"}
-    rows = {key: value for key, value in info.items() if key not in hidden and value not in (None, [], {}, "")}
-    parts.append(_table(("what", "value"), rows.items()))
-    parts.append(how or how_to_generate(info))
-    if info.get("metrics"):
-        parts.append("## Numbers\n\n" + _table(("metric", "value"), info["metrics"].items()))
-    for sample in info.get("samples", ()):
-        parts.append(f"## A sample\n\n{fenced(sample['prompt'])}\n\nThe model:\n\n{fenced(sample['response'])}")
-    return "\n\n".join(parts) + "\n"
-
-
-def how_to_generate(info: Mapping[str, Any], auto: str = "AutoModelForCausalLM", options: str = "") -> str:
-    """The section of a card on use.
-
-    Args:
-        auto: the class that reads the folder.
-        options: what `generate` is given beside a prompt, with a comma before it.
-    """
-    lines = [
-        "## How to generate",
-        fenced(
-            'tokenizer = AutoTokenizer.from_pretrained("FOLDER")\n'
-            f'model = {auto}.from_pretrained("FOLDER")\n'
-            f'model.generate(**tokenizer("PROMPT", return_tensors="pt"){options})'
-        ),
-    ]
-    if info.get("prefix") and info.get("prefix_is_automatic"):
-        lines.append("The tokenizer puts BOS before every text and the method's prefix after it; add neither by hand.")
-    elif info.get("prefix"):
-        lines.append("Put BOS before every text and the token ids `prefix` (in heedful.json) after it.")
-    return "\n\n".join(lines + _on_lines(info))
-
-
-def _how_to_answer(lm: PreTrainedModel, needs: Mapping[str, Any]) -> str:
-    """The section on use of an encoder-decoder."""
-    lines = [
-        "## How to generate",
-        fenced(
-            'tokenizer = AutoTokenizer.from_pretrained("FOLDER")\n'
-            'model = AutoModelForSeq2SeqLM.from_pretrained("FOLDER")\n'
-            'model.generate(**tokenizer("PROMPT", return_tensors="pt"))'
-        ),
-        "The encoder reads the prompt, which the tokenizer ends with EOS, and the decoder writes the response.",
-    ]
-    if len(first := _begin(needs)) > 1:
-        start = [lm.config.decoder_start_token_id, *first]
-        lines.append(f"The response begins with tokens of the method: `generate` with `decoder_input_ids` [{start}].")
-    elif first:
-        lines.append("generation_config makes the decoder begin with the token of the method.")
-    return "\n\n".join(lines + _on_lines(needs))
-
-
-def _on_lines(info: Mapping[str, Any]) -> list[str]:
-    if info.get("line_prefix") is None:
-        return []
-    return ["Each line follows a control token: use `apply_chat_template`, which marks the prompt's lines."]
-
-
-def _table(header: tuple[str, str], rows) -> str:
-    cells = [f"| {escape(str(key))} | {escape(_shown(value))} |" for key, value in rows]
-    return "\n".join([f"| {header[0]} | {header[1]} |", "|---|---|", *cells])
-
-
-def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else to_json(value)
-
-
-def escape(text: str) -> str:
-    """Text that Markdown and HTML show as it is, in one line."""
-    one_line = re.sub(r"\s+", " ", text)
-    return re.sub(r"([\\`*_{}\[\]()#+!|~$-])", r"\\\1", html.escape(one_line))
-
-
-def fenced(text: str) -> str:
-    """A code block that no run of backticks in the text can close."""
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}\n{text}\n{fence}"

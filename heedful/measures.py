@@ -1,5 +1,6 @@
 """Numbers of a policy on held-out prompts while it learns, which may choose the checkpoint."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -9,6 +10,8 @@ from heedful.records import Feedback, Response
 from heedful.sampling import Sample, Sampling, generate
 from heedful.scorers import Comparer, Item, ScoreCache, Scorer, item_of, score_all
 from heedful.text import Text
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -34,6 +37,8 @@ class WinRate:
     def begin(self, policy: Policy, share: Share) -> Cost:
         """Have the start answer."""
         self.start, cost = self._answers(policy, share)
+        if not share.first and self.prompts and not self.start:
+            log.warning("no held-out prompt leaves room for %d tokens: no %s is measured", self.max_tokens, self.name)
         calls = 0 if isinstance(self.judge, Comparer) else len(self.start)  # scored once, at the first evaluation
         return cost + Cost(0, {self.judge.name: calls})
 

@@ -224,6 +224,8 @@ class Method:
         heads: scalar heads the objective reads, by name.
         measures: metrics beside the losses, at every evaluation.
         inference: what generation needs afterwards, written to heedful.json (see `checkpoint.export`).
+        how: the model card's section on use, of what does not just generate.
+        judges: the version of each scorer that is asked while it learns, by name; a run is not resumed with another.
     """
 
     source: Source
@@ -235,6 +237,8 @@ class Method:
     measures: Sequence[Measure] = ()
     schedule: Schedule = Schedule()
     inference: Mapping[str, Any] = field(default_factory=dict)
+    how: str = ""
+    judges: Mapping[str, str] = field(default_factory=dict)
 
 
 def anchored(objective: Sequence[TermSpec]) -> str | None:

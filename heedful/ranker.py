@@ -1,20 +1,19 @@
 """A ranker from a folder: which of two responses is better, or how good one is, as a probability of a verdict."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from heedful.batch import Branch, Group, by_branch, collate, micro_batches, tree_is_cheaper
 from heedful.errors import DataError
-from heedful.export import fenced, load_info
+from heedful.export import load_info
 from heedful.models import Policy, load, load_text
 from heedful.text import Text
-from heedful.verdict import Form
+from heedful.verdict import INFO, Form
 
-INFO = "ranker"  # key of heedful.json
 CUT = "response cut to the context (kept)"  # as verdict.py counts it
 TOKEN_BUDGET = 8192  # padded tokens a forward: memory only
 
@@ -39,6 +38,10 @@ class Ranker:
     def num_cut(self) -> int:
         """Responses that were cut to the context so far."""
         return self.text.drops.counts.get(CUT, 0)
+
+    def leaves_room(self, context: str) -> bool:
+        """Whether responses can follow the prompt in the context; `probabilities` refuses one that leaves none."""
+        return self.form.room(self.text, context) >= self.form.num_responses
 
     def probabilities(self, questions: Sequence[Question]) -> list[float]:
         """For each question the probability of the first verdict, among the two.
@@ -82,32 +85,3 @@ def load_ranker(path: str | Path, *, device: torch.device | str = "cpu") -> Rank
     info = load_info(path)
     text = load_text(path, max_length=info["max_length"])
     return Ranker(load(path, device=device).eval(), text, Form.from_json(info[INFO]))
-
-
-def how_to_ask(asked: Mapping[str, Any], start_id: int | None = None) -> str:
-    """For the model card: what to write, and which two tokens to compare.
-
-    Args:
-        asked: heedful.json's `ranker`.
-        start_id: the decoder's start token, of an encoder-decoder.
-    """
-    form = Form.from_json(asked)
-    names = ["CONTEXT", *(f"RESPONSE {n}" for n in range(1, form.num_responses + 1)), ""]
-    layout = "".join(part + name for part, name in zip(form.parts, names))
-    auto, given = "AutoModelForCausalLM", "ids"
-    if start_id is not None:
-        auto, given = "AutoModelForSeq2SeqLM", f"ids, decoder_input_ids=torch.tensor([[{start_id}]])"
-    code = fenced(
-        'tokenizer = AutoTokenizer.from_pretrained("FOLDER")\n'
-        f'model = {auto}.from_pretrained("FOLDER")\n'
-        f"logits = model({given}).logits[0, -1, {list(asked['verdict_ids'])}]\n"
-        "logits.softmax(-1)[0]"
-    )
-    meaning = "the first response is the better one" if form.num_responses == 2 else "the response is good"
-    root = "BOS and" if start_id is None else "EOS behind"
-    words = (
-        f"The probability that {meaning}. `ids` are {root} the pieces of this text, tokenised apart and joined, "
-        "a line break before and after each marker belonging to the marker:"
-    )
-    order = " Ask in both orders and take the mean: no ranker is free of a preference for a place."
-    return f"## How to ask\n\n{code}\n\n{words}\n\n{fenced(layout)}\n\n" + (order if form.num_responses == 2 else "")

@@ -15,8 +15,9 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
+from heedful.card import card, fenced
 from heedful.errors import RunError
-from heedful.export import card, ended, fenced, write
+from heedful.export import ended, write
 from heedful.models import Policy
 from heedful.reward import OFFSET, Centre
 

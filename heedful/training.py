@@ -33,8 +33,6 @@ from heedful.methods import BESIDE, JUDGING, METHODS, feedback_of, load_method
 from heedful.mirrors import start as start_mirrors
 from heedful.models import Policy, context_length, fit_vocabulary, load, load_text
 from heedful.probes import Probes
-from heedful.ranker import INFO as RANKER
-from heedful.ranker import how_to_ask
 from heedful.records import Feedback
 from heedful.records import to_json as as_json
 from heedful.reward import centre
@@ -211,6 +209,8 @@ def train(
         prepared = prepare(name, model=model, feedback=feedback, settings=settings)
         if is_main and prepared.adapters:
             _require_same_base(run, prepared.adapters.base)
+        if is_main:
+            _require_same_judges(run, prepared.method.judges)
         if is_main and isinstance(feedback, FeedbackFile) and feedback.sha256:
             run.record_data("feedback", feedback.path, rows=len(feedback))
         shown = subject | config
@@ -250,6 +250,17 @@ def _require_same_base(run: Run, base: Base) -> None:
     run.note(base_sha256=base.sha256)
 
 
+def _require_same_judges(run: Run, judges: Mapping[str, str]) -> None:
+    """What a run learns from is one judge's: another trained into the same folder is another experiment."""
+    seen = run.manifest.get("judges", judges)
+    if changed := [name for name, version in judges.items() if seen.get(name) != version]:
+        name = changed[0]
+        what = f"the judge has changed since the run began: version {seen.get(name)} -> {judges[name]}"
+        raise RunError(what, where=name, hint="resume with the old one, or start in another folder")
+    if judges:
+        run.note(judges=dict(judges))
+
+
 @contextmanager
 def _unless_refused(run: Run, is_new: bool) -> Iterator[None]:
     """Leave no folder behind where nothing was trained: the model or the feedback turned out not to do."""
@@ -287,7 +298,8 @@ def _validation(prepared: Prepared) -> Sequence[Group]:
 
 
 def _finish(run: Run, prepared: Prepared, state: State, export_dtype: str, feedback: Sequence[Feedback]) -> None:
-    info = {"method": prepared.name, **prepared.method.inference, "dtype": export_dtype}
+    context = {"max_length": prepared.text.max_length}
+    info = {"method": prepared.name, **prepared.method.inference, **context, "dtype": export_dtype}
     size = Size.of(prepared.policy)  # while adapters are apart
     if prepared.adapters and prepared.settings.lora and prepared.settings.lora.export == "merged":
         prepared.adapters.merge()
@@ -303,22 +315,18 @@ def _finish(run: Run, prepared: Prepared, state: State, export_dtype: str, feedb
 
 
 def _export_text(run: Run, prepared: Prepared, info: Mapping[str, Any], feedback: Sequence[Feedback]) -> int:
-    how = ""
-    if RANKER in info:
-        info, how = {**info, "max_length": prepared.text.max_length}, how_to_ask(info[RANKER], prepared.text.start_id)
     what = prepared.policy.lm, prepared.text.tokenizer, run.model_path, info
     if prepared.adapters:
-        export_adapter(prepared.adapters, *what)
+        export_adapter(prepared.adapters, *what, how=prepared.method.how)
     else:
-        checkpoint.export(*what, how=how)
+        checkpoint.export(*what, how=prepared.method.how)
     return 0
 
 
 def _export_reward(run: Run, prepared: Prepared, info: Mapping[str, Any], feedback: Sequence[Feedback]) -> int:
     """Also the mean reward over demonstrations, of which the feedback may hold more than what was compared."""
     found = centre(prepared.policy, prepared.text, feedback, prepared.feedback)
-    known = {**info, "max_length": prepared.text.max_length}
-    what = prepared.policy, prepared.text.tokenizer, run.model_path, known, found
+    what = prepared.policy, prepared.text.tokenizer, run.model_path, info, found
     if prepared.adapters:
         export_reward_adapter(prepared.adapters, *what)
     else:

@@ -7,8 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from heedful.card import fenced
 from heedful.errors import ConfigError
 from heedful.text import Text
+
+INFO = "ranker"  # key of heedful.json
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,11 @@ class Form:
             )
         return first, second
 
+    def room(self, text: Text, context: str) -> int:
+        """Tokens of the context length that are left for responses, and below 0 those that are too many."""
+        asked = [text.encode(part, continues=n > 0) for n, part in enumerate(self.parts)] + [text.encode(context)]
+        return text.max_length - 1 - len(text.root) - sum(map(len, asked))
+
     def question(
         self, text: Text, context: str, responses: Sequence[str], *, id: str = ""
     ) -> tuple[list[int], list[list[int]]] | None:
@@ -53,7 +61,7 @@ class Form:
         parts = [text.encode(part, continues=n > 0) for n, part in enumerate(self.parts)]
         asked = [*parts[0], *text.encode(context)]
         written = [text.encode(response) for response in responses]
-        room = text.max_length - 1 - len(text.root) - len(asked) - sum(map(len, parts[1:]))
+        room = self.room(text, context)
         text.drops.longest = max(text.drops.longest, (text.max_length - room + sum(map(len, written)), id))
         if room < len(written):
             text.drops.count("prompt leaves no room for a response")
@@ -92,3 +100,32 @@ def cut(rows: Sequence[list[int]], room: int) -> list[list[int]]:
         return list(rows)
     longest = max(room - min(map(len, rows)), room // 2) if len(rows) > 1 else room
     return [row[:longest] for row in rows]
+
+
+def how_to_ask(asked: Mapping[str, Any], start_id: int | None = None) -> str:
+    """For the model card: what to write, and which two tokens to compare.
+
+    Args:
+        asked: heedful.json's `ranker`.
+        start_id: the decoder's start token, of an encoder-decoder.
+    """
+    form = Form.from_json(asked)
+    names = ["CONTEXT", *(f"RESPONSE {n}" for n in range(1, form.num_responses + 1)), ""]
+    layout = "".join(part + name for part, name in zip(form.parts, names))
+    auto, given = "AutoModelForCausalLM", "ids"
+    if start_id is not None:
+        auto, given = "AutoModelForSeq2SeqLM", f"ids, decoder_input_ids=torch.tensor([[{start_id}]])"
+    code = fenced(
+        'tokenizer = AutoTokenizer.from_pretrained("FOLDER")\n'
+        f'model = {auto}.from_pretrained("FOLDER")\n'
+        f"logits = model({given}).logits[0, -1, {list(asked['verdict_ids'])}]\n"
+        "logits.softmax(-1)[0]"
+    )
+    meaning = "the first response is the better one" if form.num_responses == 2 else "the response is good"
+    root = "BOS and" if start_id is None else "EOS behind"
+    words = (
+        f"The probability that {meaning}. `ids` are {root} the pieces of this text, tokenised apart and joined, "
+        "a line break before and after each marker belonging to the marker:"
+    )
+    order = " Ask in both orders and take the mean: no ranker is free of a preference for a place."
+    return f"## How to ask\n\n{code}\n\n{words}\n\n{fenced(layout)}\n\n" + (order if form.num_responses == 2 else "")

@@ -378,6 +378,12 @@ def test_an_adapter_is_asked_as_a_merged_model_is(exported):
     assert texts[0] == texts[1]
 
 
+def test_the_card_of_a_rankers_adapter_says_how_to_ask_it(base, tmp_path):
+    run = train("ranker", base, tmp_path / "run", compared_feedback(), export="adapter")
+    card = (run.model_path / "README.md").read_text()
+    assert "## How to ask" in card and "library_name: peft" in card and "generate" not in card
+
+
 def test_training_goes_on_from_an_adapter(exported, tmp_path):
     adapter = exported("conditional", "adapter")
     ended = load(adapter)

@@ -19,6 +19,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPTNeoXTokenizer, PreTrainedTokenizerFast
 
 from heedful import disk, export
+from heedful.card import card as make_card
 from heedful.checkpoint import export as export_model
 from heedful.errors import ConfigError, RunError
 from heedful.export import load_info
@@ -402,7 +403,7 @@ EVIL = "<script>alert(1)</script> ![x](http://x) `tick` | cell\n# head\n```\nout
 
 
 def test_text_of_models_and_users_is_escaped_in_the_card():
-    card = export.card("run", {"method": EVIL, "samples": [{"prompt": EVIL, "response": EVIL}], "metrics": {EVIL: 0.5}})
+    card = make_card("run", {"method": EVIL, "samples": [{"prompt": EVIL, "response": EVIL}], "metrics": {EVIL: 0.5}})
     _, head, body = card.split("---\n", 2)
     assert yaml.safe_load(head)["tags"] == ["heedful", EVIL]
     outside = _without_blocks(body)

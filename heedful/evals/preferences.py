@@ -24,9 +24,9 @@ from heedful.evals.stats import paired_difference, pooled, spearman
 from heedful.evals.summary import measure
 from heedful.records import Feedback, judged_pairs, prompt_text
 from heedful.results import Metric
-from heedful.scorers import Item, RewardModelScorer, ScoreCache, Scorer, item_of, load_scorer, score_all
+from heedful.scorers import Item, ScoreCache, Scorer, item_of, leaves_room, load_scorer, score_all
 
-NO_ROOM = "prompt leaves no room for a response in the reward model's context"
+NO_ROOM = "prompt leaves no room for a response in the scorer's context"
 EQUAL = "pair of two equal responses, which nobody can tell apart"
 
 Values = dict[str, list[float]]  # prompt -> [sum, pairs]
@@ -85,7 +85,7 @@ def evaluate_scorer(
     """
     judge = load_scorer(scorer) if isinstance(scorer, str) else scorer
     compared = [record for record in feedback if judged_pairs(record)]
-    fitting = [record for record in compared if _fits(record, judge)]
+    fitting = [record for record in compared if leaves_room(judge, record)]
     items = [item for record in fitting for item in _items(record)]
     scores = iter(score_all(judge, items, workers=workers, cache=cache, progress=progress))
     rewards = [[next(scores).value for _ in record.responses] for record in fitting]
@@ -159,10 +159,6 @@ def agreement(
     if ties:
         metrics["knows_ties"] = Metric(value=_larger(strict, ties), n=len(found), unit="share")
     return metrics
-
-
-def _fits(record: Feedback, judge: Scorer) -> bool:
-    return not isinstance(judge, RewardModelScorer) or judge.leaves_room(_items(record)[0])
 
 
 def _items(record: Feedback) -> list[Item]:

@@ -20,7 +20,7 @@ from heedful.objectives.comparison import comparison_accuracy
 from heedful.objectives.likelihood import nll
 from heedful.sources.fixed import fixed
 from heedful.targets.verdict import compared_verdicts, single_verdicts
-from heedful.verdict import FORMS
+from heedful.verdict import FORMS, INFO, how_to_ask
 
 NEEDS: dict[str, str] = {}
 TRAINING: dict[str, Any] = {  # the paper's batch; its rate, 1e-3, is one of T5 and Adafactor
@@ -46,7 +46,6 @@ class Config(Strict):
 def build(config: Config, inputs: Inputs) -> Method:
     """The ranker as a source, targets and an objective; accuracy is logged beside it and chooses the checkpoint."""
     form = FORMS[config.form]
-    ids = form.verdict_ids(inputs.text)
     layout = partial(single_verdicts, text=inputs.text, form=form)
     if config.form == "pairwise":
         both = frozenset(record.id for record in inputs.held_out)  # measured in both orders, as it is asked
@@ -56,10 +55,12 @@ def build(config: Config, inputs: Inputs) -> Method:
     accuracy = term(
         comparison_accuracy, per="pair_weight", coef=0.0, name="accuracy", streams={"reward": "verdict_logp"}
     )
+    asked = {"form": config.form, **form.to_json(), "verdict_ids": form.verdict_ids(inputs.text)}
     return Method(
         source=fixed(inputs.feedback),
         targets=layout,
         objective=[term(nll, per="mask"), accuracy],
         schedule=Schedule(select=("eval_accuracy", "max")),
-        inference={"ranker": {"form": config.form, **form.to_json(), "verdict_ids": ids}},
+        inference={INFO: asked},
+        how=how_to_ask(asked, inputs.text.start_id),
     )

@@ -11,7 +11,7 @@ model. Without a judge all pairs of a ranking are used.
 Run: heedful train slic_hf --model MODEL --feedback FILE --out runs/slic_hf
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,11 +26,12 @@ from heedful.method import Inputs, Method, Schedule, TermSpec, term
 from heedful.objectives.calibration import expected_score, list_hinge, margin_hinge, rank_hinge
 from heedful.objectives.divergence import kl_from_start
 from heedful.objectives.likelihood import nll
+from heedful.records import Feedback
 from heedful.sampling import Sampling
 from heedful.scorers import Comparer, Scorer, load_scorer
 from heedful.sources.fixed import fixed
 from heedful.sources.policy import Judge, PolicySamples, one_per_prompt
-from heedful.sources.ranking import scored, tournament
+from heedful.sources.ranking import readable, scored, tournament
 from heedful.targets.calibration import calibration_groups, with_candidates, with_places
 from heedful.targets.relabel import best_judged, imitated_response
 
@@ -93,12 +94,13 @@ def build(config: Config, inputs: Inputs) -> Method:
     method = Method(source=fixed(inputs.feedback), targets=targets, objective=_objective(config))
     if judge is None:
         return method
-    held_out = one_per_prompt(inputs.held_out)
+    prompts, held_out = (readable(one_per_prompt(part), judge) for part in (inputs.feedback, inputs.held_out))
     return replace(
         method,
-        source=_samples(config, inputs, partial(tournament if plays else scored, judge=judge)),
+        source=_samples(config, inputs, prompts, partial(tournament if plays else scored, judge=judge)),
         measures=[WinRate(judge, held_out, inputs.text, config.max_tokens)],
         schedule=Schedule(select=("win_rate", "max")),
+        judges={str(config.judge): judge.version},
     )
 
 
@@ -113,9 +115,8 @@ def _judge(name: str) -> Scorer:
     return load_scorer(name)
 
 
-def _samples(config: Config, inputs: Inputs, judge: Judge) -> PolicySamples:
+def _samples(config: Config, inputs: Inputs, prompts: Sequence[Feedback], judge: Judge) -> PolicySamples:
     sampling = Sampling(max_tokens=config.max_tokens, temperature=config.temperature, top_k=config.top_k)
-    prompts = one_per_prompt(inputs.feedback)
     return PolicySamples(prompts, inputs.text, sampling, config.num_samples, judge, seed=inputs.seed)
 
 

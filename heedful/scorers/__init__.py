@@ -8,7 +8,7 @@ from pathlib import Path
 from heedful.errors import ConfigError
 from heedful.scorers.folder import PAIRWISE, POINTWISE, REWARD_MODEL, kind_of, model_folder
 from heedful.scorers.function import load_function
-from heedful.scorers.protocol import Comparer, Item, Scorer, item_of
+from heedful.scorers.protocol import Comparer, Item, Scorer, item_of, leaves_room
 from heedful.scorers.ranker import PairwiseRanker, PointwiseRanker
 from heedful.scorers.reward_model import RewardModelScorer
 from heedful.scorers.run import ScoreCache, num_calls, score_all
@@ -21,6 +21,7 @@ __all__ = [
     "ScoreCache",
     "Scorer",
     "item_of",
+    "leaves_room",
     "load_scorer",
     "num_calls",
     "score_all",

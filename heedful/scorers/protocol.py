@@ -64,6 +64,15 @@ class BatchScorer(Scorer, Protocol):
 
 
 @runtime_checkable
+class BoundedScorer(Scorer, Protocol):
+    """A model whose context has an end: it refuses a prompt that leaves no room for a response."""
+
+    def leaves_room(self, item: Item) -> bool:
+        """Whether a response, or two where it compares, can follow the item's prompt."""
+        ...
+
+
+@runtime_checkable
 class Comparer(Scorer, Protocol):
     """A model that says which of two responses is better: a response alone has no score, one among others has."""
 
@@ -75,6 +84,11 @@ class Comparer(Scorer, Protocol):
     def score_together(self, items: Sequence[Item]) -> list[Score]:
         """One score per item, in order; they answer one prompt, and each is scored among the others."""
         ...
+
+
+def leaves_room(scorer: Scorer, record: Feedback) -> bool:
+    """Whether the scorer can read a response to the record's prompt."""
+    return not isinstance(scorer, BoundedScorer) or scorer.leaves_room(item_of(record, Response(""), record.id))
 
 
 def score_one(scorer: Scorer, item: Item) -> Score:

@@ -40,6 +40,10 @@ class _Trained:
 
         return load_ranker(self.path, device=best_device())
 
+    def leaves_room(self, item: Item) -> bool:
+        """Whether the responses of a question can follow the item's prompt in the model's context."""
+        return self.model.leaves_room(item.prompt)
+
     def _probabilities(self, questions: "Sequence[Question]") -> list[float]:
         before = self.model.num_cut
         found = self.model.probabilities(questions)

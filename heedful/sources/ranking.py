@@ -1,11 +1,31 @@
 """How samples are judged: by a tournament of a judge that compares, or by scores."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 
+from heedful.errors import DataError
 from heedful.records import Comparison, Feedback
-from heedful.scorers import Comparer, Item, Scorer, item_of, num_calls, score_all
+from heedful.scorers import Comparer, Item, Scorer, item_of, leaves_room, num_calls, score_all
 from heedful.sources.policy import CALLS
+
+
+def readable(records: Sequence[Feedback], judge: Scorer) -> list[Feedback]:
+    """Those whose prompt leaves the judge room for responses: known before any is drawn. The others are counted.
+
+    Raises:
+        DataError: there are records, and none is left.
+    """
+    read = [record for record in records if leaves_room(judge, record)]
+    if records and not read:
+        raise DataError(
+            f"no prompt leaves room for a response in the context of the judge, {judge.name}",
+            hint="shorter prompts, or a judge with a longer context",
+        )
+    if len(read) < len(records):
+        lost = len(records) - len(read)
+        warnings.warn(f"{lost} of {len(records)} prompts left out: too long for the judge, {judge.name}", stacklevel=2)
+    return read
 
 
 def tournament(records: Sequence[Feedback], judge: Scorer) -> list[Feedback]:

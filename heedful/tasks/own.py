@@ -27,7 +27,7 @@ from heedful.methods import JUDGING, METHODS, load_method
 from heedful.models import Policy, best_device, commit, load, load_text
 from heedful.records import Feedback, Response, prompt_text, strict_pairs
 from heedful.sampling import Sample, Sampling, best_of_n, generate
-from heedful.scorers import Comparer, Item, RewardModelScorer, item_of, load_scorer, num_calls, score_all
+from heedful.scorers import Comparer, Item, RewardModelScorer, item_of, leaves_room, load_scorer, num_calls, score_all
 from heedful.targets.relabel import imitated_response
 from heedful.tasks import Evaluation, MetricKind, Reference, Subject
 from heedful.tasks.pep8.assets import ASSETS
@@ -231,7 +231,8 @@ class OwnFile:
         for n, record in enumerate(self.held_out):
             plain = len(text.encode_prompt(record.prompt)) + PREFIX_TOKENS
             by_line = len(text.encode_prompt(record.prompt, line_prefix=text.bos_id))
-            if max(plain + RESPONSE_TOKENS, by_line + 2 * RESPONSE_TOKENS) < text.max_length:
+            fits = max(plain + RESPONSE_TOKENS, by_line + 2 * RESPONSE_TOKENS) < text.max_length
+            if fits and (self.judge is None or leaves_room(self.judge, record)):
                 asked.append(n)
             for index, response in enumerate(record.responses):
                 ids = text.encode_response(
@@ -250,7 +251,7 @@ class OwnFile:
         if self.judge and not asked:
             raise DataError(
                 f"no held-out prompt leaves room for an answer of {RESPONSE_TOKENS} tokens and as many control tokens, "
-                "so there is none to judge",
+                "or for one in the judge's context, so there is none to judge",
                 where=where,
                 hint=hint,
             )
@@ -268,7 +269,7 @@ class OwnFile:
             warnings.warn(
                 f"{num_responses - len(readable)} of {num_responses} held-out responses are not read and "
                 f"{len(self.held_out) - len(asked)} of {len(self.held_out)} prompts not answered, by any method: with "
-                f"control tokens they would not fit the context of {text.max_length} tokens",
+                f"control tokens they would not fit the context of {text.max_length} tokens, or that of the judge",
                 stacklevel=2,
             )
 
@@ -331,9 +332,10 @@ class OwnFile:
 
     def _reward(self, found: Evaluation, scorer: RewardModelScorer) -> None:
         records = {record.id: record for record in self.held_out}
-        answers = [(s["prompt_id"], Response(s["response"], truncated=s["truncated"])) for s in found.samples]
+        read = [sample for sample in found.samples if leaves_room(scorer, records[sample["prompt_id"]])]
+        answers = [(s["prompt_id"], Response(s["response"], truncated=s["truncated"])) for s in read]
         scores = score_all(scorer, [item_of(records[id], answer, id) for id, answer in answers])
-        for sample, score in zip(found.samples, scores):
+        for sample, score in zip(read, scores):
             found.per_prompt[sample["prompt_id"]]["reward"] = sample["reward"] = score.value
 
     def _scores(self, items: Sequence[Sequence[Item]]) -> list[list[float]]:

@@ -119,23 +119,24 @@ def test_without_a_strict_pair_there_is_nothing_to_measure():
         evaluate_scorer(Marks(), [pair("a", "1", "2", strength=0.0)])
 
 
-def test_a_prompt_too_long_for_a_reward_model_is_left_out_and_counted(tmp_path):
+@pytest.mark.parametrize("judge", ["reward_model", "ranker"])
+def test_a_prompt_too_long_for_a_trained_judge_is_left_out_and_counted(tmp_path, judge):
     from models import tiny
     from tiny_text import letters
 
     import heedful
 
-    tiny("llama", max_position_embeddings=64).save_pretrained(tmp_path / "base")
+    tiny("llama", max_position_embeddings=128).save_pretrained(tmp_path / "base")
     letters().save_pretrained(tmp_path / "base")
     records = [pair(f"{n}: ", "good", "bad") for n in range(4)]
     run = heedful.train(
-        "reward_model",
+        judge,
         model=tmp_path / "base",
         feedback=records,
-        out=tmp_path / "rm",
+        out=tmp_path / "judge",
         settings={"budget": {"steps": 1}, "validation": 0.0},
     )
-    found = evaluate_scorer(str(run.path), [*records, pair("x" * 64, "good", "bad")])
+    found = evaluate_scorer(str(run.path), [*records, pair("x" * 128, "good", "bad")])
     assert found.left_out == {NO_ROOM: 1} and found.counts["pairs"] == 4
 
 

@@ -1,6 +1,8 @@
 """SLiC-HF: samples that a judge ranks, the parent's losses, and the checkpoint that wins most."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -157,6 +159,35 @@ def test_a_kill_then_a_resume_ends_as_uninterrupted_and_draws_nothing_twice(tmp_
     assert (cut.path / model).read_bytes() == (whole.path / model).read_bytes()
 
 
+def test_another_judge_in_the_same_folder_is_another_experiment(tmp_path, monkeypatch):
+    def die(event):
+        raise Killed
+
+    own = tmp_path / "own_judge.py"
+    own.write_text("def score(prompt, response):\n    return float(len(response))\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    method = {**DRAWING, "judge": "own_judge:score"}
+    with pytest.raises(Killed):
+        train(tmp_path, method=method, progress=die)
+    own.write_text("def score(prompt, response):\n    return -float(len(response))\n")
+    with pytest.raises(RunError, match="the judge has changed since the run began") as caught:
+        train(tmp_path, method=method, resume=True)
+    assert "own_judge:score" in str(caught.value)
+
+
+def test_prompts_too_long_for_the_judge_are_left_out_before_anything_is_drawn(tmp_path, ranker):
+    narrow = tmp_path / "narrow"
+    shutil.copytree(ranker.model_path, narrow)
+    info = json.loads((narrow / "heedful.json").read_text())
+    (narrow / "heedful.json").write_text(json.dumps(info | {"max_length": 100}))
+    prompts = [*PROMPTS, Feedback("x" * 100, (), id="long")]
+    with pytest.warns(UserWarning, match="1 of 16 prompts left out: too long for the judge, ranker"):
+        run = train(tmp_path, prompts, method={**DRAWING, "judge": str(narrow)}, validation=0.0)
+    assert [row["id"] for row in run.read_round(0)] == [record.id for record in PROMPTS]
+    with pytest.raises(DataError, match="no prompt leaves room for a response in the context of the judge, ranker"):
+        train(tmp_path, prompts[-1:], out="none", method={**DRAWING, "judge": str(narrow)}, validation=0.0)
+
+
 def test_a_round_that_is_gone_is_not_drawn_from_another_policy(tmp_path):
     def die(event):
         if event["step"] == 3:
@@ -260,6 +291,12 @@ def test_win_rate_is_a_half_for_the_start_itself_and_shares_add_up():
         own.begin(policy, Share(n, 2))
         parts.append(own(other, Share(n, 2))[0])
     assert parts == [whole[::2], whole[1::2]]
+
+
+def test_held_out_prompts_without_room_for_an_answer_are_no_silent_win_rate(caplog):
+    measure = WinRate(load_scorer(JUDGE), [Feedback("x" * 200, (), id="long")], make_text(max_length=100), 6)
+    measure.begin(Policy(tiny("gpt2")), WHOLE)
+    assert "no held-out prompt leaves room for 6 tokens: no win_rate is measured" in caplog.text
 
 
 # The parent's losses
