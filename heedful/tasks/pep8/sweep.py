@@ -6,6 +6,8 @@ Of a method's trials the best gold score wins; a degenerate one only where all a
 
 Run: python -m heedful.tasks.pep8.sweep --out runs/pep8-sweep     (hours; goes on where it was stopped)
 Writes heedful/recipes/pep8/sweep.jsonl, a line per trial, and each method's recipe; other methods keep their lines.
+With --vary method.margin=1,5,20 instead one setting takes these values in turn, the others as in the recipe; that
+prints its trials and writes no recipe.
 """
 
 import argparse
@@ -20,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from heedful.config import merge, read_yaml
+from heedful.config import merge, override, read_yaml
 from heedful.disk import atomic_write_text, read_lines, write_lines
 from heedful.inference import needs_of
 from heedful.tasks import Evaluation, Subject
@@ -59,14 +61,23 @@ def trials(method: str, number: int = TRIALS) -> list[dict[str, Any]]:
     return drawn
 
 
-def sweep(out: Path, methods: Sequence[str], *, task: PEP8) -> list[dict[str, Any]]:
-    """Train and measure every trial; those measured before are kept."""
+def varied(assignment: str) -> list[dict[str, Any]]:
+    """`name=value,value` as settings of one trial each."""
+    name, _, values = assignment.partition("=")
+    return [override({}, [f"{name}={value}"]) for value in values.split(",")]
+
+
+def sweep(
+    out: Path, methods: Sequence[str], *, task: PEP8, vary: Sequence[Mapping[str, Any]] | None = None
+) -> list[dict[str, Any]]:
+    """Train and measure every trial, those of the search unless others are given; what was measured before is kept."""
     base = [task.evaluate(Subject(task.base, suppress=task.text.control_ids), seed=seed) for seed in SEEDS]
     done = []
     for method in methods:
-        for number, settings in enumerate(trials(method)):
+        for number, settings in enumerate(vary or trials(method)):
             path = out / f"{method.replace('/', '-')}-{number}.jsonl"
-            if not path.exists():
+            known = read_lines(path)
+            if not known or known[0]["settings"] != settings:
                 write_lines(path, [{"method": method, "settings": settings} | trial(out, method, settings, task, base)])
             done += read_lines(path)
             print(json.dumps(done[-1]), flush=True)
@@ -124,9 +135,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     searched = [name for name in EVERY if name not in LEARNED_REWARD]
     parser.add_argument("--methods", nargs="+", choices=searched, default=searched)
+    parser.add_argument("--vary", type=varied, metavar="SETTING=VALUE,VALUE", help="trials of one setting, no search")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    rows = sweep(arguments.out, arguments.methods, task=PEP8(split="selection"))
+    rows = sweep(arguments.out, arguments.methods, task=PEP8(split="selection"), vary=arguments.vary)
+    if arguments.vary:
+        return
     write_lines(SWEEP, [*others(read_lines(SWEEP), rows), *rows])
     write_recipes(rows)
 

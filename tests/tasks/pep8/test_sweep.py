@@ -22,6 +22,11 @@ def test_every_method_has_as_many_trials_and_all_are_valid_settings():
         assert rates == sorted(rates) and rates[0] < 1.4e-4 < 3.6e-4 < rates[-1]  # the whole range is looked at
 
 
+def test_one_setting_varied_is_a_trial_for_each_value():
+    margins = [{"method": {"margin": margin}} for margin in (1, 5, 20)]
+    assert sweep.varied("method.margin=1,5,20") == margins
+
+
 def test_the_best_trial_is_not_degenerate_unless_all_are():
     a, b, c = ({"gold": gold, "degenerate": bad} for gold, bad in ((-0.1, True), (-0.3, False), (-0.2, False)))
     assert sweep.best([a, b, c]) == c
