@@ -92,9 +92,10 @@ class Policy(nn.Module):
         self.start: tuple[Policy, str] | None = None
 
     def keep_start(self, stream: str) -> None:
-        """Keep a frozen copy of the weights as they are now, no part of the state, for the KL from it at the tokens of
-        a stream. It costs the memory of a second model, and a second forward."""
-        copied = copy.deepcopy(self).eval().requires_grad_(False)
+        """Keep the model as it is now, no part of the state, for the KL from it at the tokens of a stream. It costs a
+        second forward, and a frozen copy of what is trained: with adapters not of the base, which both read."""
+        shared = {id(weight): weight for weight in self.parameters() if not weight.requires_grad}
+        copied = copy.deepcopy(self, shared).eval().requires_grad_(False)
         self.start = (copied, stream)  # in a tuple, or it would be a submodule
 
     def forward(self, batch: TreeBatch) -> Outputs:

@@ -53,7 +53,7 @@ class Config(Strict):
     loss: Literal["rank", "margin", "list", "reward"] = "rank"  # the paper's; the others are the parent's
     margin: float = Field(1.0, ge=0)  # delta, nats of a whole response; the paper's; RSO finds 20 better
     nll_coef: float = Field(0.1, ge=0)  # lambda, of the mean over the imitated tokens; no source names one
-    kl_coef: float = Field(0.0, ge=0)  # of the parent's KL from the start along them; above 0 a second model is kept
+    kl_coef: float = Field(0.0, ge=0)  # of the parent's KL from the start along them; above 0 the start is kept
     reference: Literal["demonstration", "best"] = "demonstration"  # or the best compared, where a record has none
     judge: str | None = None  # folder of a ranker or reward model, for sample-rank; without one, direct
     num_samples: int = Field(8, ge=2)  # m, the paper's; of each prompt

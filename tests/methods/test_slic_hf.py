@@ -16,7 +16,9 @@ from tiny_text import letters, make_text
 from torch import tensor
 
 import heedful
+from heedful import adapters
 from heedful.batch import collate
+from heedful.config import Lora
 from heedful.errors import ConfigError, DataError, RunError
 from heedful.measures import WinRate
 from heedful.method import WHOLE, Outputs, Share
@@ -386,6 +388,16 @@ def test_the_start_is_no_part_of_the_state_and_has_no_gradient():
     policy(collate(built.groups, tree=True, dtype=torch.float64)).start_kl.sum().backward()
     assert all(weight.grad is None for weight in policy.start[0].parameters())
     assert any(weight.grad.abs().sum() > 0 for weight in policy.lm.parameters() if weight.grad is not None)
+
+
+def test_with_adapters_the_start_is_read_with_the_same_base():
+    pytest.importorskip("peft", reason="needs `pip install peft`")
+    lm = tiny("llama")
+    adapters.add(lm, Lora(rank=2, alpha=4), base=adapters.identify(lm, "base"))
+    policy = Policy(lm)
+    policy.keep_start("reference")
+    mine, kept = dict(policy.named_parameters()), dict(policy.start[0].named_parameters())
+    assert {name for name in mine if mine[name] is not kept[name]} == set(policy.learned())
 
 
 def test_at_the_start_the_kl_is_0_and_so_is_its_gradient():
