@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from heedful.method import Cost, Share
 from heedful.models import Policy
@@ -53,13 +53,52 @@ class WinRate:
         return [0.5 if gap == 0 else float(gap > 0) for gap in gaps], cost + Cost(0, {self.judge.name: len(answers)})
 
     def _answers(self, policy: Policy, share: Share) -> tuple[list[Item], Cost]:
-        encoded = [(record, self.text.encode_prompt(record.prompt)) for record in self.prompts]
-        room = self.text.max_length - self.max_tokens
-        asked = [(record, ids) for record, ids in encoded if len(ids) <= room][share.first :: share.of]
-        settings = Sampling(max_tokens=self.max_tokens, temperature=0, banned=self.text.control_ids)
-        drawn = [sample for (sample,) in generate(policy.lm, self.text, [ids for _, ids in asked], settings)]
-        items = [_item(record, sample) for (record, _), sample in zip(asked, drawn)]
-        return items, Cost(sum(len(sample.tokens) for sample in drawn))
+        return answers(policy, self.prompts, self.text, Sampling(max_tokens=self.max_tokens, temperature=0), share)
+
+
+@dataclass
+class MeanScore:
+    """What a judge gives to the answers of the policy, on average. Higher is better.
+
+    InstructGPT chooses its SFT model by it (Ouyang et al. 2022, section 3.5), with one answer a prompt at temperature
+    1; the same seed at every evaluation, so that two differ by the policy alone.
+
+    Args:
+        judge: scores a response by itself.
+        prompts, max_tokens: as for `WinRate`.
+    """
+
+    judge: Scorer
+    prompts: Sequence[Feedback]
+    text: Text
+    max_tokens: int
+    seed: int = 0
+    name: str = "judge_score"
+
+    def begin(self, policy: Policy, share: Share) -> Cost:
+        """Nothing is compared with the start."""
+        return Cost()
+
+    def __call__(self, policy: Policy, share: Share) -> tuple[list[float], Cost]:
+        """The score of each answer."""
+        settings = Sampling(max_tokens=self.max_tokens, temperature=1.0)
+        items, cost = answers(policy, self.prompts, self.text, settings, share, seed=self.seed)
+        scores = [score.value for score in score_all(self.judge, items)]
+        return scores, cost + Cost(0, {self.judge.name: len(items)})
+
+
+def answers(
+    policy: Policy, prompts: Sequence[Feedback], text: Text, sampling: Sampling, share: Share, *, seed: int = 0
+) -> tuple[list[Item], Cost]:
+    """The policy's answers to a share of the prompts, without those that leave no room for one; and their cost."""
+    encoded = [(record, text.encode_prompt(record.prompt)) for record in prompts]
+    room = text.max_length - sampling.max_tokens
+    fits = [(n, record, ids) for n, (record, ids) in enumerate(encoded) if len(ids) <= room]
+    asked, settings = fits[share.first :: share.of], replace(sampling, banned=text.control_ids)
+    keys, rows = [n for n, _, _ in asked], [ids for _, _, ids in asked]
+    drawn = [sample for (sample,) in generate(policy.lm, text, rows, settings, seed=seed, keys=keys)]
+    items = [_item(record, sample) for (_, record, _), sample in zip(asked, drawn)]
+    return items, Cost(sum(len(sample.tokens) for sample in drawn))
 
 
 def _item(record: Feedback, sample: Sample) -> Item:

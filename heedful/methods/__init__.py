@@ -5,6 +5,7 @@ import importlib
 from types import ModuleType
 
 from heedful.config import Strict, unknown
+from heedful.scorers import JUDGING as JUDGING  # of METHODS those with nothing to rank beside the others
 
 METHODS = {
     "mle": "train on everything, whatever was said of it",
@@ -23,9 +24,6 @@ METHODS = {
 }
 
 BESIDE = {"chain_of_hindsight": frozenset({"documents"})}  # what a method reads where there is any; never enough
-JUDGING = frozenset(
-    {"reward_model", "ranker"}
-)  # their models score text and write none: nothing to rank beside the others
 
 
 def load_method(name: str) -> ModuleType:

@@ -14,13 +14,11 @@ Run: heedful train slic_hf --model MODEL --feedback FILE --out runs/slic_hf
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from heedful.config import Strict
-from heedful.errors import ConfigError
 from heedful.measures import WinRate
 from heedful.method import Inputs, Method, Schedule, TermSpec, term
 from heedful.objectives.calibration import expected_score, list_hinge, margin_hinge, rank_hinge
@@ -28,7 +26,7 @@ from heedful.objectives.divergence import kl_from_start
 from heedful.objectives.likelihood import nll
 from heedful.records import Feedback
 from heedful.sampling import Sampling
-from heedful.scorers import Comparer, Scorer, load_scorer
+from heedful.scorers import Comparer, load_scorer
 from heedful.sources.fixed import fixed
 from heedful.sources.policy import Judge, PolicySamples, one_per_prompt
 from heedful.sources.ranking import readable, scored, tournament
@@ -79,7 +77,7 @@ def feedback(config: Config) -> frozenset[str]:
 
 def build(config: Config, inputs: Inputs) -> Method:
     """SLiC-HF as a source, targets and an objective; with a judge, selected by its win rate against the start."""
-    judge = None if config.judge is None else _judge(config.judge)
+    judge = None if config.judge is None else load_scorer(config.judge)
     plays = isinstance(judge, Comparer) and config.loss == "rank"
     is_drawn = judge is not None and not plays and config.loss in ("rank", "margin")  # lists take all pairs
     targets = partial(
@@ -102,17 +100,6 @@ def build(config: Config, inputs: Inputs) -> Method:
         schedule=Schedule(select=("win_rate", "max")),
         judges={str(config.judge): judge.version},
     )
-
-
-def _judge(name: str) -> Scorer:
-    if name in NEEDS["judge"] and not Path(name).is_dir():
-        raise ConfigError(
-            f"{name} is a method, and what judges is a model that it trained",
-            where="slic_hf: method.judge",
-            allowed="the folder of its run",
-            hint=f"heedful train {name} --feedback FILE --out runs/{name}, then --set method.judge=runs/{name}",
-        )
-    return load_scorer(name)
 
 
 def _samples(config: Config, inputs: Inputs, prompts: Sequence[Feedback], judge: Judge) -> PolicySamples:

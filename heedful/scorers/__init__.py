@@ -33,7 +33,7 @@ SCORERS = {  # by name: where it lives; imported when asked for
     "pep8_lines": "heedful.scorers.pep8:PEP8Lines",
 }
 
-
+JUDGING = ("reward_model", "ranker")  # methods whose models score text and write none
 TRAINED: Mapping[str, Callable[[str], Scorer]] = {  # what is in a folder -> the scorer of that folder
     REWARD_MODEL: RewardModelScorer,
     PAIRWISE: PairwiseRanker,
@@ -54,6 +54,12 @@ def load_scorer(name: str) -> Scorer:
         return TRAINED[kind_of(model_folder(Path(name)))](name)
     if ":" in name:
         return load_function(name)
+    if name in JUDGING:
+        raise ConfigError(
+            f"{name} is a method, and what judges is a model that it trained",
+            allowed="the folder of its run",
+            hint=f"heedful train {name} --feedback FILE --out runs/{name}, and then runs/{name}",
+        )
     close = get_close_matches(name, SCORERS, n=1)
     raise ConfigError(
         f"unknown scorer {name!r}",

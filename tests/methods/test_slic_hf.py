@@ -17,12 +17,14 @@ from torch import tensor
 
 import heedful
 from heedful import adapters
-from heedful.batch import collate
+from heedful.batch import Branch, Group, collate
 from heedful.config import Lora
 from heedful.errors import ConfigError, DataError, RunError
+from heedful.evals.likelihood import read_tokens
+from heedful.evals.stats import spearman
 from heedful.measures import WinRate
 from heedful.method import WHOLE, Outputs, Share
-from heedful.models import Policy
+from heedful.models import Policy, load, load_text
 from heedful.records import Feedback, Response, strict_pairs
 from heedful.runs import Run
 from heedful.scorers import load_scorer
@@ -202,27 +204,49 @@ def test_a_round_that_is_gone_is_not_drawn_from_another_policy(tmp_path):
         train(tmp_path, resume=True)
 
 
-def test_samples_make_the_model_better_by_its_judge(tmp_path):
-    run = train(
-        tmp_path,
-        method={**DRAWING, "num_samples": 8, "margin": 5.0, "nll_coef": 0.0},
-        budget={"epochs": 12},
-        optim={"lr": 3e-3},
-        eval_every=12,
-    )
+@pytest.fixture(scope="module")
+def bettered(tmp_path_factory):
+    """A run on its own samples, long enough to follow its judge; the base; and prompts that neither has read."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("bettered")
+    method = {**DRAWING, "num_samples": 8, "margin": 5.0, "nll_coef": 0.0}
+    run = train(folder, method=method, budget={"epochs": 12}, optim={"lr": 3e-3}, eval_every=12)
+    settings = SETTINGS | {"method": DRAWING}
+    return run, base(folder), prepare("slic_hf", model=base(folder), feedback=PROMPTS, settings=settings).held_out
+
+
+def test_samples_make_the_model_better_by_its_judge(bettered):
+    run, start, held_out = bettered
     assert run.manifest["metrics"]["win_rate"] > 0.8
-    held_out = [
-        record.prompt
-        for record in prepare(
-            "slic_hf", model=base(tmp_path), feedback=PROMPTS, settings=SETTINGS | {"method": DRAWING}
-        ).held_out
-    ]
     settings = heedful.Sampling(max_tokens=6, temperature=0)
+    prompts = [record.prompt for record in held_out]
     before, after = (
-        [early("", record.responses[0].text) for record in heedful.sample(model, held_out, sampling=settings)]
-        for model in (base(tmp_path), run.model_path)
+        [early("", record.responses[0].text) for record in heedful.sample(model, prompts, sampling=settings)]
+        for model in (start, run.model_path)
     )
     assert sum(after) > sum(before)
+
+
+def test_s13_likelihood_and_judge_agree_more_on_held_out_candidates_than_before(bettered):
+    """The claim in the method's name: sequence likelihood is calibrated."""
+    run, start, held_out = bettered
+    settings = heedful.Sampling(max_tokens=6, temperature=0.7, top_k=40)  # as in training
+    prompts = [record.prompt for record in held_out]
+    answered = heedful.sample(start, prompts, sampling=settings, k=16, seed=7)
+    scores = [early("", response.text) for record in answered for response in record.responses]
+    agreement = {}
+    for model in (start, run.model_path):
+        text = load_text(model, max_length=64)
+        groups = [
+            Group(record.id, text.encode_prompt(record.prompt), (Branch(ids, {"mask": (1.0,) * len(ids)}),))
+            for record in answered
+            for response in record.responses
+            if (ids := text.encode_response(response.text, finished=not response.truncated))
+        ]
+        likely = [reading.logp.sum().item() for reading in read_tokens(load(model), groups)]
+        agreement[model] = spearman(likely, scores)
+    before, after = agreement.values()
+    assert after > before + 0.3, agreement
 
 
 def test_demonstrations_are_imitated_and_never_compared(tmp_path):
