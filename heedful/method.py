@@ -64,8 +64,7 @@ class TermSpec:
     @property
     def reads(self) -> frozenset[str]:
         """Names of the outputs and streams this term uses, its divisor included."""
-        parts = (PER_RESPONSE.get(name, (name,)) for name in self.inputs.values())
-        return frozenset(itertools.chain.from_iterable(parts)) | {self.per}
+        return frozenset(itertools.chain.from_iterable(map(_parts, self.inputs.values()))) | {self.per}
 
 
 def term(
@@ -94,11 +93,21 @@ PER_RESPONSE: Mapping[str, tuple[str, ...]] = {
     "num_tokens": ("mask",),
     "verdict_logp": ("logp", "verdict"),
 }
+# A difference of such sums: how much likelier a response is than at the start.
+DIFFERENCES: Mapping[str, tuple[str, str]] = {"log_ratio": ("response_logp", "ref_response_logp")}
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """The outputs and streams that something is read from."""
+    parts = DIFFERENCES.get(name) or PER_RESPONSE.get(name)
+    return tuple(itertools.chain.from_iterable(map(_parts, parts))) if parts else (name,)
 
 
 def _read(name: str, outputs: Outputs, batch: TreeBatch, statistics: Mapping[str, Tensor]) -> Tensor:
     if name in statistics:
         return statistics[name]
+    if name in DIFFERENCES:
+        return operator.sub(*(_read(part, outputs, batch, statistics) for part in DIFFERENCES[name]))
     if name in PER_RESPONSE:
         parts = [_read(part, outputs, batch, statistics) for part in PER_RESPONSE[name]]
         return batch.by_response(functools.reduce(operator.mul, parts))
@@ -224,6 +233,8 @@ class Method:
         heads: scalar heads the objective reads, by name.
         measures: metrics beside the losses, at every evaluation.
         inference: what generation needs afterwards, written to heedful.json (see `checkpoint.export`).
+        has_dropout: whether the model drops out while it learns, where its configuration says so; not where
+            log-probabilities are held against frozen ones, or scores against each other.
         how: the model card's section on use, of what does not just generate.
         judges: the version of each scorer that is asked while it learns, by name; a run is not resumed with another.
     """
@@ -237,6 +248,7 @@ class Method:
     measures: Sequence[Measure] = ()
     schedule: Schedule = Schedule()
     inference: Mapping[str, Any] = field(default_factory=dict)
+    has_dropout: bool = True
     how: str = ""
     judges: Mapping[str, str] = field(default_factory=dict)
 

@@ -257,6 +257,17 @@ def _spread(values: Tensor, index: Tensor, shape: torch.Size) -> Tensor:
     return torch.zeros(shape.numel(), dtype=values.dtype, device=values.device).index_copy(0, index, values).view(shape)
 
 
+def switch_off_dropout(lm: PreTrainedModel) -> None:
+    """No dropout in training either: in modules, and where attention reads a rate from an attribute. What is exported
+    keeps its configuration."""
+    for module in lm.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name, value in vars(module).items():
+            if "dropout" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
+
+
 def best_device() -> torch.device:
     """Where a model is asked fastest: on CUDA where there is any; a training finds its own, one for each process."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -32,9 +32,10 @@ class Drops:
     counts: dict[str, int] = field(default_factory=dict)
     longest: tuple[int, str] = (0, "")  # tokens, before any cut, and name of the longest row
 
-    def count(self, reason: str) -> None:
-        """Note one more row lost for `reason`."""
-        self.counts[reason] = self.counts.get(reason, 0) + 1
+    def count(self, reason: str, number: int = 1) -> None:
+        """Note so many more rows lost for `reason`."""
+        if number:
+            self.counts[reason] = self.counts.get(reason, 0) + number
 
 
 class Text:

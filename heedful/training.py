@@ -31,7 +31,7 @@ from heedful.loop import train as run_loop
 from heedful.method import Inputs, Method, Sampler, anchored
 from heedful.methods import BESIDE, JUDGING, METHODS, feedback_of, load_method
 from heedful.mirrors import start as start_mirrors
-from heedful.models import Policy, context_length, fit_vocabulary, load, load_text
+from heedful.models import Policy, context_length, fit_vocabulary, load, load_text, switch_off_dropout
 from heedful.probes import Probes
 from heedful.records import Feedback
 from heedful.records import to_json as as_json
@@ -84,14 +84,16 @@ def prepare(
     module, (resolved, config) = load_method(name), read_settings(name, settings or {})
     text = load_text(model)
     known = len(text.tokenizer)
-    trained, held_out = hold_out(
-        learnable(name, feedback, config), resolved.validation, resolved.max_validation, seed=resolved.seed
-    )
+    able = learnable(name, feedback, config)
+    text.drops.count("record without what the method learns from", len(feedback) - len(able))
+    trained, held_out = hold_out(able, resolved.validation, resolved.max_validation, seed=resolved.seed)
     method = module.build(config, Inputs(feedback=trained, text=text, seed=resolved.seed, held_out=held_out))
     dtype = torch.float64 if resolved.dtype == "float64" else torch.float32
     if resolved.lora:
         _require_adaptable(model, resolved.lora)
     policy = load(model, heads=method.heads, dtype=dtype, seed=resolved.seed)
+    if not method.has_dropout:
+        switch_off_dropout(policy.lm)
     if is_reward(method):
         classifier_of(policy.lm)  # refused now, not when it is exported
         _freeze_lm_head(policy)

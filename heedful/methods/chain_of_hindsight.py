@@ -64,6 +64,7 @@ def build(config: Config, inputs: Inputs) -> Method:
         objective=[term(nll, per="mask")],
         mixes=_pretraining(config, inputs),
         inference=_markers(inputs.text, layout),
+        has_dropout=not config.past_token_masking,  # which takes its place
     )
 
 

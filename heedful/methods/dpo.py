@@ -15,13 +15,24 @@ from pydantic import Field, model_validator
 
 from heedful.config import Strict
 from heedful.method import Inputs, Method, TermSpec, term
-from heedful.objectives.comparison import dpo_hinge, dpo_sigmoid, ipo, ipo_per_token
+from heedful.objectives.comparison import (
+    comparison_accuracy,
+    comparison_gap,
+    dpo_hinge,
+    dpo_sigmoid,
+    ipo,
+    ipo_per_token,
+)
 from heedful.sources.fixed import fixed
 from heedful.targets.pair import compared_responses
 
 NEEDS: dict[str, tuple[str, ...]] = {}
 TRAINING: dict[str, Any] = {"optim": {"lr": 1e-6, "weight_decay": 0.0}, "batch_size": 64}  # the paper's, by TRL's docs
 FEEDBACK = frozenset({"pairs"})
+MEASURED = [  # of the log-ratios to the start
+    term(comparison_accuracy, per="pair_weight", coef=0.0, name="accuracy", streams={"reward": "log_ratio"}),
+    term(comparison_gap, per="pair_weight", coef=0.0, name="gap", streams={"reward": "log_ratio"}),
+]
 
 
 class Config(Strict):
@@ -45,7 +56,8 @@ def build(config: Config, inputs: Inputs) -> Method:
     return Method(
         source=fixed(inputs.feedback),
         targets=partial(compared_responses, text=inputs.text, weigh_prompts=False),
-        objective=[_loss(config)],
+        objective=[_loss(config), *MEASURED],
+        has_dropout=False,
     )
 
 

@@ -52,6 +52,7 @@ def build(config: Config, inputs: Inputs) -> Method:
             )
         ],
         statistics=[term(mismatched_log_ratio, per="mismatched", name="kl")],
+        has_dropout=False,
     )
 
 

@@ -45,4 +45,5 @@ def build(config: Config, inputs: Inputs) -> Method:
         targets=partial(paired_responses if is_pairwise else ranked_responses, text=inputs.text),
         objective=[loss, term(comparison_accuracy, per="pair_weight", coef=0.0, name="accuracy")],
         heads={"reward": HEAD},
+        has_dropout=False,
     )

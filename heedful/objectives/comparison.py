@@ -45,6 +45,20 @@ def comparison_accuracy(reward: Tensor, pair: Tensor, pair_weight: Tensor) -> Te
     return (pair_weight * (1 + gap(reward.detach(), pair).sign()) / 2).sum()
 
 
+def comparison_gap(reward: Tensor, pair: Tensor, pair_weight: Tensor) -> Tensor:
+    """By how much a reward has the better response above the worse, weighted and summed. A measure: it has no gradient.
+
+        sum_p  w_p * (r_better - r_worse)
+
+    Args:
+        reward, pair, pair_weight: as for `comparison_accuracy`.
+    Returns:
+        Scalar sum, in units of reward.
+    """
+    check_pairs(pair, pair_weight, reward)
+    return (pair_weight * gap(reward.detach(), pair)).sum()
+
+
 def plackett_luce(reward: Tensor, group: Tensor, rank: Tensor) -> Tensor:
     """Negative log-likelihood of whole rankings under a reward, summed over responses.
 

@@ -1,12 +1,14 @@
 """Targets that lay out the responses to a prompt as one group, with the pairs of which one was preferred."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from heedful.batch import Branch, Group, Pair, keep
-from heedful.records import Feedback, score_of, strict_pairs
+from heedful.records import Feedback, prompt_text, score_of, strict_pairs
 from heedful.text import Text, require_groups
+
+EQUAL = "pair of equal responses"
 
 
 def compared_responses(feedback: Sequence[Feedback], *, text: Text, weigh_prompts: bool = False) -> list[Group]:
@@ -80,12 +82,22 @@ def _compared(
 
 
 def preferred_pairs(record: Feedback, text: Text) -> list[tuple[int, int]]:
-    """The strict pairs of a record, each once. That there is none is counted, and pairs that contradict each other."""
-    pairs = list(dict.fromkeys(strict_pairs(record)))
-    if not pairs:
+    """The strict pairs of a record, each once, with the first of equal responses for all of them.
+
+    Counted: that there is none, pairs of two equal responses, those that repeat another through equal responses, and
+    those that contradict another, which stay.
+    """
+    stated = list(dict.fromkeys(strict_pairs(record)))
+    if not stated:
         text.drops.count("prompt without a preferred response" if record.responses else "prompt without a response")
-    for _ in [pair for pair in pairs if pair[::-1] in pairs and pair[0] < pair[1]]:
-        text.drops.count("pair that contradicts another (kept)")
+    first: dict[tuple[str, bool], int] = {}
+    same = [first.setdefault((r.text, r.truncated), n) for n, r in enumerate(record.responses)]
+    apart = [(same[better], same[worse]) for better, worse in stated if same[better] != same[worse]]
+    pairs = list(dict.fromkeys(apart))
+    text.drops.count(EQUAL, len(stated) - len(apart))
+    text.drops.count("pair that repeats another through equal responses", len(apart) - len(pairs))
+    contradicting = sum(pair[::-1] in pairs and pair[0] < pair[1] for pair in pairs)
+    text.drops.count("pair that contradicts another (kept)", contradicting)
     return pairs
 
 
@@ -96,10 +108,9 @@ def response_tokens(record: Feedback, index: int, text: Text) -> list[int]:
 
 
 def _distinct(group: Group, text: Text) -> Group | None:
-    """Without the pairs of equal responses, and without the responses that nothing reads then."""
+    """Without pairs of responses that are equal once they are cut, or responses that nothing reads then."""
     pairs = [p for p in group.pairs if list(group.branches[p.better].tokens) != list(group.branches[p.worse].tokens)]
-    for _ in range(len(group.pairs) - len(pairs)):
-        text.drops.count("pair of equal responses")
+    text.drops.count(EQUAL, len(group.pairs) - len(pairs))
     if not pairs:
         return None
     members = {index for pair in pairs for index in (pair.better, pair.worse)}
@@ -118,27 +129,42 @@ def without_streams(groups: Sequence[Group]) -> list[Group]:
 
 
 def labelled_responses(feedback: Sequence[Feedback], *, text: Text, seed: int) -> list[Group]:
-    """One group a record: its good and bad responses, and one that was written for another prompt.
+    """One group a record: its good and bad responses, and one, good or bad, that was written for another prompt.
 
     Fields of each response: `desirable` 1, -1, or 0 for the one of another prompt; `example` and `mismatched` count the
     former and the latter. A response is good or bad by its label; where a record has none, by its strict
     pairs, of which it must have won all or lost all.
 
-    The mismatched one is the first example of the record that follows in an order drawn from the seed, so that batches,
-    processes and the order of the file change nothing; TRL rotates the completions within each batch.
+    The mismatched one is drawn from the examples of the prompt that follows in an order drawn from the seed, so that
+    batches, processes and the order of the file change nothing; TRL rotates the completions within each batch. Where
+    all records have one prompt there is none, and the statistic is 0; counted.
     """
     judged = [(record, labels) for record in feedback if (labels := _labels(record, text))]
-    order = sorted(range(len(judged)), key=lambda n: random.Random(f"{seed}:{judged[n][0].id}").random())
-    follows = dict(zip(order, order[1:] + order[:1]))
+    others = _examples_of_others(judged, seed)
     groups = []
-    for n, (record, labels) in enumerate(judged):
-        other, theirs = judged[follows[n]]
+    for record, labels in judged:
         branches = [_example(record, index, text, desirable) for index, desirable in labels.items()]
-        branches.append(_example(other, next(iter(theirs)), text, 0.0))
+        if theirs := others[prompt_text(record.prompt)]:
+            other, index = random.Random(f"{seed}:{record.id}").choice(theirs)
+            branches.append(_example(other, index, text, 0.0))
+        else:
+            text.drops.count("prompt without another one whose responses it could be shown (kept)")
         if group := text.fit(record.id, text.encode_prompt(record.prompt), branches):
             groups.append(group)
     require_groups(groups, text)
     return groups
+
+
+def _examples_of_others(
+    judged: Sequence[tuple[Feedback, Mapping[int, float]]], seed: int
+) -> dict[str, list[tuple[Feedback, int]]]:
+    """For each prompt the examples of the one that follows; none where there is no other."""
+    examples: dict[str, list[tuple[Feedback, int]]] = {}
+    for record, labels in sorted(judged, key=lambda one: one[0].id):
+        examples.setdefault(prompt_text(record.prompt), []).extend((record, index) for index in labels)
+    order = sorted(examples, key=lambda prompt: random.Random(f"{seed}:{prompt}").random())
+    following = zip(order, order[1:] + order[:1])
+    return {prompt: examples[after] if after != prompt else [] for prompt, after in following}
 
 
 def labels_of(record: Feedback) -> dict[int, float]:

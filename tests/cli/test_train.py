@@ -69,6 +69,15 @@ def test_a_dry_run_counts_what_is_lost_by_reason(heedful, model):
     assert "3 rows" in found
 
 
+def test_records_that_teach_a_method_nothing_are_counted(heedful, model):
+    pairs = [{"prompt": f"p{n}", "responses": [{"text": "x", "rank": 1}, {"text": "y", "rank": 2}]} for n in range(3)]
+    tied = [{"prompt": f"t{n}", "responses": [{"text": "x", "rank": 1}, {"text": "y", "rank": 1}]} for n in range(2)]
+    alone = {"prompt": "k", "responses": [{"text": "x", "rank": 1}]}
+    file = heedful.write("f.jsonl", *pairs, *tied, alone)
+    found = heedful("train", "reward_model", "-f", file, "-m", model, "--dry-run", "--set", "validation=0").out
+    assert "record without what the method learns from: 3" in found
+
+
 def test_a_recipe_is_a_file_and_set_goes_over_it(heedful, model, feedback):
     recipe = heedful.folder / "mine.yaml"
     recipe.write_text("batch_size: 2\noptim: {lr: 1e-3, warmup: 0}\nbudget: {steps: 1}\n", encoding="utf-8")

@@ -507,6 +507,12 @@ def test_openai_summaries_have_the_authors_layout(one):
     assert strict_pairs(record) == [(1, 0)] and record.labeler == "w"
 
 
+def test_the_summary_of_the_posts_author_is_a_demonstration(one):
+    row = SHAPES["summary comparisons"]
+    record = one(row | {"summaries": [{"text": "a", "policy": "ref"}, {"text": "b", "policy": "sup4"}]})
+    assert [(r.author, r.demonstration) for r in record.responses] == [("ref", True), ("sup4", False)]
+
+
 def test_the_overall_rating_is_the_score_and_the_axes_stand_beside_it(one):
     (response,) = one(SHAPES["summary ratings"]).responses
     assert response.score == 5 and response.scores[0].scorer == "overall"

@@ -16,6 +16,7 @@ from heedful.models import Policy
 from heedful.objectives.likelihood import nll
 from heedful.records import Feedback, Response
 from heedful.sampling import Sampling, generate
+from heedful.schedule import step_rows
 from heedful.targets.chain import Layout, chains
 from heedful.targets.markers import FAMILIES, Family, marker
 
@@ -177,6 +178,9 @@ def test_sets_of_feedback_are_mixed_by_their_size():
     built = coh([*sets["a"], *sets["b"]])
     names = [group.id[0] for group in built.groups]
     assert (names.count("a"), names.count("b")) == (12, 4)
+    batches = [step_rows(built.groups, 4, seed=0, round_index=0, index=index) for index in range(4)]
+    emitted = [group.id[0] for batch in batches for group in batch]
+    assert (emitted.count("a"), emitted.count("b")) == (12, 4) and "b" in emitted[:12]
 
 
 # What generation needs

@@ -279,6 +279,15 @@ def test_a_dry_run_says_that_its_rows_are_not_known(tmp_path):
     assert dry_run(prepared)["records"] == 12 and "rows" not in dry_run(prepared)
 
 
+def test_direct_learns_from_the_file_and_its_judge_chooses_the_checkpoint(tmp_path):
+    method = {"judge": JUDGE, "source": "direct", "max_tokens": 6}
+    run = train(tmp_path, compared_feedback(15), method=method)
+    measured = [row for row in run.metrics() if "win_rate" in row]
+    best = max(measured, key=lambda row: row["win_rate"])
+    assert run.manifest["selected_step"] == best["step"] and run.read_round(0) is None
+    assert {"accuracy", "gap"} <= run.metrics()[0].keys()
+
+
 def test_prompts_are_enough_with_a_judge_and_not_without(tmp_path):
     with pytest.raises(DataError, match="no record prefers one of its responses"):
         train(tmp_path, method={})
@@ -294,6 +303,8 @@ def test_a_methods_name_is_no_judge_of_a_single_training(tmp_path):
     [
         ({"num_samples": 4}, "found num_samples without a judge"),
         ({"loss": "reward", "margin": 5.0}, "found margin 5 with loss reward"),
+        ({"source": "sample_rank"}, "found source sample_rank without a judge"),
+        ({"source": "direct", "judge": JUDGE, "num_samples": 4}, "found num_samples with source direct"),
     ],
 )
 def test_a_setting_that_nothing_reads_is_refused(method, message):

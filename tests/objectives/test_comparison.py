@@ -10,6 +10,8 @@ from torch import tensor
 
 from heedful.objectives.comparison import (
     bradley_terry,
+    comparison_accuracy,
+    comparison_gap,
     dpo_hinge,
     dpo_sigmoid,
     ipo,
@@ -298,3 +300,22 @@ def test_groups_and_z0_are_checked():
         plackett_luce(b.value, b.group[:1], b.rank)
     with pytest.raises(AssertionError, match="scalar kl"):
         kto(b.value, b.ref, b.desirable, tensor([0.3]), **KNOBS)
+
+
+# Measures
+
+
+def test_accuracy_counts_pairs_in_order_and_gap_says_by_how_much():
+    reward, pair = tensor([1.0, 0.5, 0.5, -1.0]).double(), tensor([[0, 1], [1, 2], [3, 0]])
+    weight = tensor([0.5, 1.0, 0.25]).double()
+    assert comparison_accuracy(reward, pair, weight).item() == pytest.approx(0.5 * 1 + 1.0 * 0.5 + 0.25 * 0)
+    assert comparison_gap(reward, pair, weight).item() == pytest.approx(0.5 * 0.5 + 0.25 * -2.0)
+
+
+@pytest.mark.parametrize("measure", [comparison_accuracy, comparison_gap])
+def test_a_measure_has_no_gradient_and_is_the_sum_over_its_pairs(measure):
+    reward, pair = tensor([1.0, 0.5, -1.0], requires_grad=True), tensor([[0, 1], [2, 1]])
+    assert not measure(reward, pair, torch.ones(2)).requires_grad
+    parts = sum(measure(reward, pair[n : n + 1], torch.ones(1)).item() for n in range(2))
+    assert measure(reward, pair, torch.ones(2)).item() == pytest.approx(parts)
+    assert measure(reward, pair[:0], torch.ones(0)).item() == 0

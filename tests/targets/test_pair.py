@@ -1,5 +1,7 @@
 """Groups of compared and of labelled responses: which tokens, which pairs, what is left out and counted."""
 
+from dataclasses import replace
+
 import pytest
 from tiny_text import check_rows, make_text
 
@@ -63,8 +65,15 @@ def test_responses_that_were_not_compared_are_not_read():
 
 def test_a_pair_of_equal_responses_says_nothing_and_is_counted():
     text = make_text()
-    assert pairs_of(ranked(("x", 1), ("x", 2), ("y", 3)), text) == [(0, 2, 1.0), (1, 2, 1.0)]
-    assert text.drops.counts == {"pair of equal responses": 1}
+    assert pairs_of(ranked(("x", 1), ("x", 2), ("y", 3)), text) == [(0, 1, 1.0)]
+    repeated = "pair that repeats another through equal responses"
+    assert text.drops.counts == {"pair of equal responses": 1, repeated: 1}
+
+
+def test_contradictions_through_equal_responses_are_seen():
+    text = make_text()
+    assert pairs_of(ranked(("x", 1), ("y", 2), ("x", 3)), text) == [(0, 1, 1.0), (1, 0, 1.0)]
+    assert text.drops.counts == {"pair of equal responses": 1, "pair that contradicts another (kept)": 1}
 
 
 def test_responses_that_are_equal_once_they_are_cut_are_dropped_too():
@@ -136,7 +145,7 @@ def test_labels_become_examples_and_one_response_of_another_prompt_stands_beside
     records = [labelled(("x", "good"), ("y", "bad"), id="a"), labelled(("z", "bad"), id="b")]
     first, second = labelled_responses(records, text=text, seed=0)
     read = [[text.decode(b.tokens) for b in group.branches] for group in (first, second)]
-    assert read == [["x", "y", "z"], ["z", "x"]]
+    assert read[0] == ["x", "y", "z"] and read[1][0] == "z" and read[1][1] in ("x", "y")
     assert [branch.fields["desirable"] for branch in first.branches] == [1.0, -1.0, 0.0]
     assert [branch.fields["example"] for branch in first.branches] == [1.0, 1.0, 0.0]
     assert [branch.fields["mismatched"] for branch in first.branches] == [0.0, 0.0, 1.0]
@@ -144,7 +153,7 @@ def test_labels_become_examples_and_one_response_of_another_prompt_stands_beside
 
 def test_pairs_are_labels_where_there_are_none():
     text = make_text()
-    records = [ranked(("x", 1), ("y", 2), ("z", 3)), ranked(("u", 2), ("v", 1), id="b")]
+    records = [ranked(("x", 1), ("y", 2), ("z", 3)), replace(ranked(("u", 2), ("v", 1), id="b"), prompt="p")]
     first, second = labelled_responses(records, text=text, seed=0)
     assert [b.fields["desirable"] for b in first.branches] == [1.0, -1.0, 0.0]
     assert [text.decode(b.tokens) for b in first.branches][:2] == ["x", "z"]
@@ -163,3 +172,20 @@ def test_the_mismatched_response_does_not_depend_on_the_order_of_the_file():
     assert rivals(records) == rivals(records[::-1])
     assert all(own != other for own, other in rivals(records).items())
     assert sorted(rivals(records).values()) == list("abcdefgh")
+
+
+def test_mismatched_responses_are_good_ones_and_bad_ones():
+    records = [labelled((f"x{n}", "good"), (f"y{n}", "bad"), id=f"{n}") for n in range(40)]
+    text = make_text()
+    first = [text.decode(group.branches[-1].tokens)[0] for group in labelled_responses(records, text=text, seed=0)]
+    assert 10 <= first.count("x") <= 30 and first.count("x") + first.count("y") == 40
+
+
+def test_a_mismatched_response_never_answers_the_same_prompt():
+    same = [Feedback("q", (Response(text, label="good"),), id=text) for text in "xyz"]
+    text = make_text()
+    groups = labelled_responses([*same, labelled(("w", "bad"), id="b")], text=text, seed=0)
+    assert [text.decode(group.branches[-1].tokens) for group in groups[:3]] == ["w"] * 3
+    alone = labelled_responses(same, text=text, seed=0)
+    assert [[b.fields["mismatched"] for b in group.branches] for group in alone] == [[0.0]] * 3
+    assert text.drops.counts == {"prompt without another one whose responses it could be shown (kept)": 3}

@@ -27,6 +27,7 @@ from heedful.errors import DataError
 
 POST = "SUBREDDIT: r/{subreddit}\n\nTITLE: {title}\n\nPOST: {post}\n\nTL;DR:"
 ARTICLE = "Article:\n\n{article}\n\nTL;DR:"
+REFERENCE = "ref"
 
 
 def read_webgpt(row: Row) -> Row:
@@ -45,7 +46,7 @@ def read_summaries(row: Row) -> Row:
         raise DataError(f"found {choice}", where="`choice`", allowed="0 or 1")
     return {
         "prompt": _prompt(row),
-        "responses": [{"text": filled(item, "text"), "author": optional_text(item, "policy")} for item in summaries],
+        "responses": [_summary(item) for item in summaries],
         "comparisons": [{"better": choice, "worse": 1 - choice}],
         "labeler": row.get("worker"),
     }
@@ -59,9 +60,8 @@ def read_rating(row: Row) -> Row:
     return {
         "prompt": _prompt(row),
         "responses": [
-            {
-                "text": filled(summary, "text"),
-                "author": optional_text(summary, "policy"),
+            _summary(summary)
+            | {
                 "score": axes.get("overall"),
                 "critique": optional_text(summary, "note"),
                 "scores": scores,
@@ -69,6 +69,12 @@ def read_rating(row: Row) -> Row:
         ],
         "labeler": row.get("worker"),
     }
+
+
+def _summary(item: Row) -> Row:
+    """A summary and who wrote it; the policy `ref` is the author of the post, and what it wrote a demonstration."""
+    author = optional_text(item, "policy")
+    return {"text": filled(item, "text"), "author": author} | ({"demonstration": True} if author == REFERENCE else {})
 
 
 def _prompt(row: Row) -> str:
