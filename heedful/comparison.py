@@ -233,7 +233,9 @@ class _Comparison:
             "metrics": metrics_of(self.task, found),
             "per_prompt": f"eval/{row.name}.jsonl",
             "ledger": ledger.model_copy(
-                update=found.ledger | ({} if ledger.seconds else {"seconds": time.monotonic() - started})
+                update=found.ledger
+                | {"flops": ledger.flops + found.ledger.get("flops", 0.0)}
+                | ({} if ledger.seconds else {"seconds": time.monotonic() - started})
             ),
         }
         if found.degenerate:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from heedful.checkpoint import load_info
 from heedful.errors import ConfigError, DataError
-from heedful.models import best_device, load, load_text, load_tokenizer
+from heedful.models import best_device, load, load_text, load_tokenizer, ordinary_ids, require_embedded
 from heedful.records import Feedback, Response, Score
 from heedful.sampling import Sample, Sampling, generate
-from heedful.scorers import Scorer, item_of, load_scorer, score_all
+from heedful.scorers import Scorer, item_of, leaves_room, load_scorer, score_all
 from heedful.text import BAD, GOOD, Text, with_line_prefix
 
 Prompts = Sequence[str | Feedback]
@@ -79,6 +79,9 @@ def sample(
     settings = replace(asked, banned=(*asked.banned, *needs.suppress), line_prefix=needs.line_prefix)
     policy = load(model, device=best_device())
     text = load_text(model)  # `generate` refuses what does not fit
+    require_embedded(policy.lm, ordinary_ids(text.tokenizer), model)
+    if scorer is not None:
+        _require_room(records, scorer)
     ids = [text.encode_prompt(r.prompt, line_prefix=needs.line_prefix) for r in records]
     draw = partial(generate, policy.lm, text, settings=settings)
     drawn = draw([[*prompt, *needs.prefix] for prompt in ids], k=k, seed=seed, progress=progress)
@@ -89,6 +92,17 @@ def sample(
         )
     answered = [_answered(record, samples, str(model)) for record, *samples in zip(records, *turns)]
     return answered if scorer is None else _best(answered, scorer)
+
+
+def _require_room(records: Sequence[Feedback], scorer: Scorer) -> None:
+    """Before anything is drawn."""
+    for record in records:
+        if not leaves_room(scorer, record):
+            raise DataError(
+                f"the prompt leaves no room for a response in the context of the scorer, {scorer.name}",
+                where=record.id,
+                hint="a shorter prompt, or another scorer",
+            )
 
 
 def copy_rate(before: str, after: str) -> float:

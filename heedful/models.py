@@ -5,6 +5,8 @@ a token somebody reads go through the LM head, in chunks, so logits [B, T, V] ne
 """
 
 import copy
+import hashlib
+import json
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +27,7 @@ from transformers import (
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
 )
 from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
@@ -114,6 +117,10 @@ class Policy(nn.Module):
             reward=_full(self.heads["reward"](states.index_select(0, batch.last))) if "reward" in self.heads else None,
             start_kl=_spread(*self._kl(batch, states, *self.start), batch_shape) if self.start else None,
         )
+
+    def forward_flops(self, num_tokens: int) -> float:
+        """Of tokens that go forward alone: 2 a parameter (Kaplan et al. 2020, section 2.1)."""
+        return 2.0 * sum(p.numel() for p in self.parameters()) * num_tokens
 
     def learned(self) -> dict[str, Tensor]:
         """Every weight but the frozen ones, which are as they were loaded."""
@@ -383,6 +390,29 @@ def load_tokenizer(path: str | Path):
         return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise RunError(f"cannot load a tokenizer: {error}", where=str(path)) from error
+
+
+def identify_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
+    """sha256 of a vocabulary: of its tokens with their ids, the special ones named."""
+    known = [sorted(tokenizer.get_vocab().items()), sorted(tokenizer.special_tokens_map.items())]
+    return hashlib.sha256(json.dumps(known, default=str).encode()).hexdigest()
+
+
+def ordinary_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The ids that text can have. A special token may lack a row, as many a <pad> does that somebody added."""
+    special = set(tokenizer.all_special_ids)
+    return [id for id in tokenizer.get_vocab().values() if id not in special]
+
+
+def require_embedded(lm: PreTrainedModel, ids: Sequence[int], path: str | Path) -> None:
+    """Refuse a tokenizer some of whose ordinary ids the model does not embed: it is another model's."""
+    rows = embedding(lm).shape[0]
+    if strange := [id for id in ids if id >= rows]:
+        raise RunError(
+            f"the tokenizer does not match: {len(strange)} of its tokens have no row in the model, which embeds {rows}",
+            where=str(path),
+            hint="put the model's own tokenizer into the folder",
+        )
 
 
 def commit(name: str) -> str:

@@ -10,7 +10,7 @@ import torch
 from heedful.batch import Branch, Group, by_branch, collate, micro_batches, tree_is_cheaper
 from heedful.errors import DataError
 from heedful.export import load_info
-from heedful.models import Policy, load, load_text
+from heedful.models import Policy, load, load_text, ordinary_ids, require_embedded
 from heedful.text import Text
 from heedful.verdict import INFO, Form
 
@@ -52,13 +52,17 @@ class Ranker:
         ids = self.form.verdict_ids(self.text)
         return first_verdicts(self.policy, [self._group(question, ids) for question in questions])
 
+    def _longest(self) -> int:
+        """Tokens of a prompt that leaves a token for each response."""
+        return self.form.room(self.text, "") - self.form.num_responses
+
     def _group(self, question: Question, ids: Sequence[int]) -> Group:
         found = self.form.question(self.text, question.context, question.responses, id=question.id)
         if found is None:
             raise DataError(
                 "its prompt leaves no room for a response in the ranker's context",
                 where=question.id,
-                allowed=f"a prompt of fewer than {self.text.max_length} tokens",
+                allowed=f"a prompt of at most {self._longest()} tokens",
             )
         return Group(question.id, tuple(found[0]), tuple(Branch((id,), {"verdict": (1.0,)}) for id in ids))
 
@@ -83,5 +87,7 @@ def load_ranker(path: str | Path, *, device: torch.device | str = "cpu") -> Rank
         RunError: no such model, or damaged weights.
     """
     info = load_info(path)
+    policy = load(path, device=device).eval()
     text = load_text(path, max_length=info["max_length"])
-    return Ranker(load(path, device=device).eval(), text, Form.from_json(info[INFO]))
+    require_embedded(policy.lm, ordinary_ids(text.tokenizer), path)
+    return Ranker(policy, text, Form.from_json(info[INFO]))

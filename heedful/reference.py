@@ -1,12 +1,14 @@
 """Log-probabilities under the model that a training starts from: made once, kept on disk, without a second model."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -17,6 +19,7 @@ from heedful.learner import Learner
 from heedful.method import Method
 
 STREAM = "ref_logp"
+log = logging.getLogger(__name__)
 
 
 def reads_reference(method: Method) -> bool:
@@ -67,7 +70,7 @@ class Reference:
         self.known: dict[str, Tensor] = {}
         self.path = cache / f"{_fingerprint(learner)}.safetensors" if cache else None
         if self.path and self.path.exists():
-            self.known = load(self.path.read_bytes())
+            self.known = _kept(self.path)
 
     def read(self, groups: Sequence[Group]) -> None:
         """Make what is not known yet of these groups, and keep it."""
@@ -86,6 +89,15 @@ class Reference:
     def _with(self, group: Group, branch: Branch) -> Branch:
         values = self.known[_key(group, branch)].tolist()
         return replace(branch, streams={**branch.streams, STREAM: values})
+
+
+def _kept(path: Path) -> dict[str, Tensor]:
+    """What a file has; nothing where it is damaged, since all of it can be read again."""
+    try:
+        return load(path.read_bytes())
+    except (SafetensorError, OSError) as error:
+        log.warning("%s is damaged (%s): reading the start again", path, error)
+        return {}
 
 
 def _key(group: Group, branch: Branch) -> str:

@@ -20,7 +20,15 @@ from heedful.batch import Branch, Group, by_branch, collate, micro_batches, tree
 from heedful.errors import DataError, RunError
 from heedful.export import load_info
 from heedful.method import Head
-from heedful.models import PROBE_TOLERANCE, Policy, context_length, load_tokenizer, read_weights
+from heedful.models import (
+    PROBE_TOLERANCE,
+    Policy,
+    context_length,
+    load_tokenizer,
+    ordinary_ids,
+    read_weights,
+    require_embedded,
+)
 from heedful.records import Feedback, Message
 from heedful.text import Text
 
@@ -140,15 +148,15 @@ def centre(policy: Policy, text: Text, feedback: Sequence[Feedback], trained: Se
     """
     own = text.within(text.max_length)  # what it drops was not lost to training
     shown = [record for record in feedback if any(response.demonstration for response in record.responses)]
-    groups = [group for record in _spaced(shown) for group in _responses(record, own, demonstration=True)]
+    groups = _spaced([group for record in shown for group in _responses(record, own, demonstration=True)])
     over = "demonstrations" if groups else "training responses"
-    groups = groups or [group for record in _spaced(trained) for group in _responses(record, own)]
+    groups = groups or _spaced([group for record in trained for group in _responses(record, own)])
     rewards = [float(values[-1]) for branches in token_rewards(policy, groups) for values in branches]
     return Centre(sum(rewards) / len(rewards), over, len(rewards), sum(group.num_tokens for group in groups))
 
 
-def _spaced(records: Sequence[Feedback]) -> Sequence[Feedback]:
-    return records[:: math.ceil(len(records) / CENTRED_BY) or 1]
+def _spaced(groups: Sequence[Group]) -> Sequence[Group]:
+    return groups[:: math.ceil(len(groups) / CENTRED_BY) or 1]
 
 
 def _responses(record: Feedback, text: Text, *, demonstration: bool = False) -> list[Group]:
@@ -179,7 +187,9 @@ def load_reward_model(path: str | Path, *, device: torch.device | str = "cpu") -
     context = info["max_length"] if info else context_length(lm)
     if context is None:
         raise RunError("the reward model does not say how long its context is", where=str(path))
-    text = Text(load_tokenizer(path), max_length=context)
+    tokenizer = load_tokenizer(path)
+    require_embedded(policy.lm, ordinary_ids(tokenizer), path)
+    text = Text(tokenizer, max_length=context)
     offset = getattr(lm.config, OFFSET, info.get("reward_offset", 0.0))  # an adapter's config.json is its base's
     return RewardModel(policy, text, offset)
 

@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from pydantic import Field
 
 from heedful import adapters, checkpoint, memory
 from heedful.adapter_export import export_adapter, export_reward_adapter
-from heedful.adapters import Adapters, Base
+from heedful.adapters import Adapters
 from heedful.batch import Group
 from heedful.checkpoint import load_info
 from heedful.config import Lora, Strict, Training, merge, parse
@@ -31,7 +32,17 @@ from heedful.loop import train as run_loop
 from heedful.method import Inputs, Method, Sampler, anchored
 from heedful.methods import BESIDE, JUDGING, METHODS, feedback_of, load_method
 from heedful.mirrors import start as start_mirrors
-from heedful.models import Policy, context_length, fit_vocabulary, load, load_text, switch_off_dropout
+from heedful.models import (
+    Policy,
+    context_length,
+    fit_vocabulary,
+    identify_tokenizer,
+    load,
+    load_text,
+    ordinary_ids,
+    require_embedded,
+    switch_off_dropout,
+)
 from heedful.probes import Probes
 from heedful.records import Feedback
 from heedful.records import to_json as as_json
@@ -56,6 +67,7 @@ class Prepared:
     """A run that is ready to start, and what it will do.
 
     Attributes:
+        start: hashes of the weights and of the tokenizer it starts from.
         adapters: what was put into the policy's language model, if anything.
     """
 
@@ -66,6 +78,7 @@ class Prepared:
     text: Text
     feedback: Sequence[Feedback]
     held_out: Sequence[Feedback]
+    start: Mapping[str, str]
     adapters: Adapters | None = None
 
 
@@ -83,7 +96,8 @@ def prepare(
     """
     module, (resolved, config) = load_method(name), read_settings(name, settings or {})
     text = load_text(model)
-    known = len(text.tokenizer)
+    known, own_ids = len(text.tokenizer), ordinary_ids(text.tokenizer)  # before the method adds any
+    tokenizer_sha256 = identify_tokenizer(text.tokenizer)
     able = learnable(name, feedback, config)
     text.drops.count("record without what the method learns from", len(feedback) - len(able))
     trained, held_out = hold_out(able, resolved.validation, resolved.max_validation, seed=resolved.seed)
@@ -92,6 +106,7 @@ def prepare(
     if resolved.lora:
         _require_adaptable(model, resolved.lora)
     policy = load(model, heads=method.heads, dtype=dtype, seed=resolved.seed)
+    require_embedded(policy.lm, own_ids, model)
     if not method.has_dropout:
         switch_off_dropout(policy.lm)
     if is_reward(method):
@@ -101,16 +116,13 @@ def prepare(
     text.max_length = min(resolved.max_length or context, context)
     untrained = _untrained_controls(model, method)
     lora, is_text = resolved.lora, not is_reward(method)
-    base = adapters.identify(policy.lm, model) if lora else None  # before it grows
+    base = adapters.identify(policy.lm, model)  # before it grows
     new = fit_vocabulary(policy.lm, len(text.tokenizer), known=known, untrained=untrained, seed=resolved.seed)
-    added = (
-        adapters.add(policy.lm, lora, base=base, new=new, has_lm_head=is_text, seed=resolved.seed)
-        if lora and base
-        else None
-    )
+    added = adapters.add(policy.lm, lora, base=base, new=new, has_lm_head=is_text, seed=resolved.seed) if lora else None
     if stream := anchored(method.objective):
         policy.keep_start(stream)
-    return Prepared(name, resolved, method, policy, text, trained, held_out, added)
+    start = {"base_sha256": base.sha256, "tokenizer_sha256": tokenizer_sha256}
+    return Prepared(name, resolved, method, policy, text, trained, held_out, start, added)
 
 
 def _require_adaptable(model: str | Path, lora: Lora) -> None:
@@ -209,15 +221,15 @@ def train(
     with run.lock() if is_main else nullcontext(), _unless_refused(run, is_new):
         memory.forget_peak()
         prepared = prepare(name, model=model, feedback=feedback, settings=settings)
-        if is_main and prepared.adapters:
-            _require_same_base(run, prepared.adapters.base)
         if is_main:
+            _require_same_start(run, str(model), prepared.start)
             _require_same_judges(run, prepared.method.judges)
         if is_main and isinstance(feedback, FeedbackFile) and feedback.sha256:
             run.record_data("feedback", feedback.path, rows=len(feedback))
         shown = subject | config
         run.mirrors += start_mirrors(mirrors if is_main else (), run.path, config=shown, step=_first_step(run))
         validation = _validation(prepared)
+        _warn_where_nothing_chooses(prepared, validation)
         state = run_loop(
             prepared.method,
             prepared.policy,
@@ -242,14 +254,17 @@ def fingerprint(feedback: Sequence[Feedback]) -> str:
     return digest.hexdigest()
 
 
-def _require_same_base(run: Run, base: Base) -> None:
-    """A checkpoint of adapters lacks the model round them: a run goes on with the one it began with, or not at all."""
-    seen = run.manifest.get("base_sha256")
-    if seen not in (None, base.sha256):
-        what = f"the base has changed since the run began: sha256 {seen[:12]} -> {base.sha256[:12]}"
-        hint = "resume with the old weights, or start in another folder"
-        raise RunError(what, where=base.name, hint=hint)
-    run.note(base_sha256=base.sha256)
+def _require_same_start(run: Run, model: str, start: Mapping[str, str]) -> None:
+    """A run goes on with the model it began with, or not at all: its checkpoint may lack the weights that are not
+    trained, and what it compares with, log-probabilities or answers of the start, would be another model's."""
+    for key, found in start.items():
+        seen = run.manifest.get(key, found)
+        if seen != found:
+            what = {"base_sha256": "base", "tokenizer_sha256": "tokenizer of the base"}[key]
+            hint = "resume with the old one, or start in another folder"
+            changed = f"the {what} has changed since the run began: sha256 {seen[:12]} -> {found[:12]}"
+            raise RunError(changed, where=model, hint=hint)
+    run.note(**start)
 
 
 def _require_same_judges(run: Run, judges: Mapping[str, str]) -> None:
@@ -297,6 +312,15 @@ def _validation(prepared: Prepared) -> Sequence[Group]:
         return prepared.method.targets(prepared.held_out) if prepared.held_out else ()
     except DataError:
         return ()
+
+
+def _warn_where_nothing_chooses(prepared: Prepared, validation: Sequence[Group]) -> None:
+    """Say that the last checkpoint will be kept, unless nothing was to be held out for the loss to choose by."""
+    name, measures = prepared.method.schedule.select[0], prepared.method.measures
+    if (prepared.held_out if measures else validation) or not (measures or prepared.settings.validation):
+        return
+    why = "no held-out record gives a row" if prepared.held_out else "no record is held out"
+    warnings.warn(f"{why}: there is no {name}, and the last checkpoint will be kept", stacklevel=3)
 
 
 def _finish(run: Run, prepared: Prepared, state: State, export_dtype: str, feedback: Sequence[Feedback]) -> None:
@@ -417,6 +441,7 @@ def dry_run(prepared: Prepared) -> dict[str, Any]:
         groups = prepared.method.targets(prepared.feedback)
         found |= {
             "rows": len(groups),
+            "pairs": sum(len(group.pairs) for group in groups),
             "responses": sum(len(group.branches) for group in groups),
             "tokens_per_epoch": sum(group.num_tokens for group in groups),
             "longest_row": max(group.num_tokens for group in groups),

@@ -266,7 +266,9 @@ def test_a_resumed_run_ends_as_if_it_had_not_stopped_from_checkpoints_of_what_is
     assert names and all(adapters.OWN.search(key) or key.startswith("policy.heads.") for key in names)
 
 
-def test_a_run_goes_on_with_the_base_it_began_with_or_not_at_all(tmp_path):
+@pytest.mark.parametrize("lora", [True, False])
+def test_a_run_goes_on_with_the_base_it_began_with_or_not_at_all(tmp_path, lora):
+    settings = {} if lora else {"lora": None}
     folder = save_base(tmp_path / "base")
 
     def stop(event):
@@ -274,10 +276,10 @@ def test_a_run_goes_on_with_the_base_it_began_with_or_not_at_all(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train("mle", folder, tmp_path / "run", progress=stop)
+        train("mle", folder, tmp_path / "run", progress=stop, **settings)
     save_base(folder, seed=1)
     with pytest.raises(RunError, match=r"the base has changed since the run began: sha256 \w+ -> \w+"):
-        train("mle", folder, tmp_path / "run", resume=True)
+        train("mle", folder, tmp_path / "run", resume=True, **settings)
 
 
 def test_flops_leave_out_the_gradients_of_frozen_weights():

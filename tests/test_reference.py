@@ -72,6 +72,17 @@ def test_what_was_read_is_kept_and_not_read_again(tmp_path, monkeypatch):
     assert streams(second) == streams(first)
 
 
+def test_a_damaged_file_is_read_again(tmp_path, caplog):
+    first = Reference(learner(), tmp_path)
+    first.read(GROUPS)
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:100])
+    second = Reference(learner(), tmp_path)
+    assert "reading the start again" in caplog.text and second.known == {}
+    second.read(GROUPS)
+    assert streams(second) == streams(first)
+
+
 def test_another_model_finds_nothing_of_the_first(tmp_path):
     Reference(learner(), tmp_path).read(GROUPS)
     other = learner()

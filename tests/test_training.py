@@ -9,6 +9,7 @@ from tiny_text import letters, scored
 
 from heedful.errors import DataError, RunError
 from heedful.export import export
+from heedful.inference import sample
 from heedful.records import Feedback, Message, Response
 from heedful.runs import Run
 from heedful.training import fingerprint, hold_out, prepare, train
@@ -83,3 +84,54 @@ def test_a_folder_that_another_process_trains_in_is_left_alone(reserved, tmp_pat
         with pytest.raises(RunError, match="in use"):
             train("conditional", model=reserved(), feedback=FEEDBACK, out=tmp_path / "run", settings=SETTINGS)
     assert (tmp_path / "run" / "manifest.json").exists()
+
+
+# The tokenizer
+
+
+def foreign(folder, size=150):
+    """A model beside a tokenizer of more tokens than it embeds."""
+    tiny("llama").save_pretrained(folder)
+    tokenizer = letters()
+    tokenizer.add_tokens([f"word{n}" for n in range(size - len(tokenizer))])
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_tokenizer_of_another_model_is_refused_before_training(tmp_path):
+    model = foreign(tmp_path / "model")
+    with pytest.raises(RunError, match=r"the tokenizer does not match: \d+ of its tokens have no row in the model"):
+        train("mle", model=model, feedback=FEEDBACK, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_tokenizer_of_another_model_is_refused_before_sampling(tmp_path):
+    with pytest.raises(RunError, match="the tokenizer does not match"):
+        sample(foreign(tmp_path / "model"), ["ab"])
+
+
+def test_a_special_token_without_a_row_is_no_other_model(tmp_path):
+    tokenizer = letters()
+    tiny("llama", vocab_size=len(tokenizer)).save_pretrained(tmp_path / "model")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|mine|>"]})
+    tokenizer.save_pretrained(tmp_path / "model")
+    assert prepare("mle", model=tmp_path / "model", feedback=FEEDBACK).policy.lm
+
+
+def test_a_run_is_not_resumed_with_another_tokenizer(tmp_path):
+    tokenizer = letters()
+    tiny("llama", vocab_size=len(tokenizer) + 4).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+
+    def stop(event):
+        raise KeyboardInterrupt
+
+    def go(**how):
+        return train("mle", model=tmp_path / "model", feedback=FEEDBACK, out=tmp_path / "run", command=[], **how)
+
+    with pytest.raises(KeyboardInterrupt):
+        go(progress=stop)
+    tokenizer.add_tokens(["ab"])
+    tokenizer.save_pretrained(tmp_path / "model")
+    with pytest.raises(RunError, match="the tokenizer of the base has changed since the run began"):
+        go(resume=True)

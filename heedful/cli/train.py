@@ -130,5 +130,13 @@ def plan_lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"{plural(found['rows'], 'row')} with {plural(found['responses'], 'response')}"
     yield f"{plural(found['tokens_per_epoch'], 'token')} an epoch, {found['longest_row']:,} in the longest row"
     for reason, lost in found["lost"].items():
-        yield f"  {reason}: {lost}"
+        yield f"  {reason}: {lost} ({_share(reason, lost, found)})"
     yield f"about {show_size(found['memory_bytes'])} of memory and {duration(found['seconds'])} on this machine"
+
+
+def _share(reason: str, lost: int, found: dict[str, Any]) -> str:
+    """Of all pairs or records, what was lost among them; "(kept)" was not."""
+    of_pairs = reason.startswith("pair")
+    kept = found["pairs"] if of_pairs else found["records"] + found["validation_records"]
+    whole = kept if reason.endswith("(kept)") else kept + lost
+    return f"{lost / whole:.1%} of the {'pairs' if of_pairs else 'records'}"

@@ -11,6 +11,7 @@ from heedful.errors import ConfigError
 REWARD_MODEL, PAIRWISE, POINTWISE = "reward_model", "pairwise", "pointwise"
 CLASSIFIERS = ("ForSequenceClassification", "SEQ_CLS")  # how the architecture of one ends, and an adapter's task
 ADAPTER = "adapter_config.json"
+READ = (ADAPTER, "config.json", "heedful.json", "tokenizer.json", "tokenizer_config.json")
 ALLOWED = "a folder that `heedful train reward_model` or `heedful train ranker` wrote"
 
 
@@ -49,10 +50,11 @@ def kind_of(folder: Path) -> str:
     raise ConfigError(what, where=str(folder), allowed=ALLOWED)
 
 
-def version_of(folder: Path, *names: str) -> str:
-    """The first 12 digits of a sha256 over the weights and the named files; an adapter's config names its base."""
+def version_of(folder: Path) -> str:
+    """The first 12 digits of a sha256 over the weights, the tokenizer and what says how they are read; an adapter's
+    heedful.json has the hash of its base."""
     digest = hashlib.sha256()
-    beside = [folder / name for name in ((ADAPTER, "heedful.json") if (folder / ADAPTER).is_file() else names)]
+    beside = [folder / name for name in READ]
     for file in [*sorted(folder.glob("*.safetensors")), *(file for file in beside if file.is_file())]:
         digest.update(sha256(file).encode())
     return digest.hexdigest()[:12]

@@ -30,7 +30,7 @@ class _Trained:
         self.path = model_folder(Path(path))
         if (found := kind_of(self.path)) != self.form:
             raise ConfigError(f"found a {found} model", where=str(path), allowed=f"a {self.form} ranker")
-        self.version = version_of(self.path, "heedful.json")
+        self.version = version_of(self.path)
 
     @cached_property
     def model(self) -> "Ranker":

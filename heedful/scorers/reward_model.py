@@ -31,7 +31,7 @@ class RewardModelScorer:
         self.path = model_folder(Path(path))
         if kind_of(self.path) != REWARD_MODEL:
             raise ConfigError("found a ranker, which is no reward model", where=str(path))
-        self.version = version_of(self.path, "config.json")  # which holds the offset
+        self.version = version_of(self.path)
 
     @cached_property
     def model(self) -> "RewardModel":

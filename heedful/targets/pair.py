@@ -149,10 +149,23 @@ def labelled_responses(feedback: Sequence[Feedback], *, text: Text, seed: int) -
             branches.append(_example(other, index, text, 0.0))
         else:
             text.drops.count("prompt without another one whose responses it could be shown (kept)")
-        if group := text.fit(record.id, text.encode_prompt(record.prompt), branches):
+        group = text.fit(record.id, text.encode_prompt(record.prompt), branches)
+        if group := group and _unanimous(group, text):
             groups.append(group)
     require_groups(groups, text)
     return groups
+
+
+def _unanimous(group: Group, text: Text) -> Group | None:
+    """Without responses that are the same tokens and called both good and bad; None where no example is left."""
+    said: dict[tuple[int, ...], set[float]] = {}
+    for branch in group.branches:
+        if branch.fields["example"]:
+            said.setdefault(tuple(branch.tokens), set()).add(branch.fields["desirable"])
+    torn = [n for n, b in enumerate(group.branches) if b.fields["example"] and len(said[tuple(b.tokens)]) > 1]
+    text.drops.count("response that is called both good and bad", len(torn))
+    kept = [n for n in range(len(group.branches)) if n not in torn]
+    return keep(group, kept) if any(group.branches[n].fields["example"] for n in kept) else None
 
 
 def _examples_of_others(

@@ -61,7 +61,7 @@ class Evaluation:
         per_prompt: values by prompt or document id; "group" names what prompts share that are not independent.
         totals: metrics that are one number for all prompts (guards over all responses).
         degenerate: why the row must not be ranked, or nothing.
-        ledger: sampled_tokens and scorer_calls, where answering takes more than one sample a prompt.
+        ledger: sampled_tokens, scorer_calls and flops, where answering takes more than one sample a prompt.
     """
 
     per_prompt: dict[str, dict[str, Any]] = field(default_factory=dict)

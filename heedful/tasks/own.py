@@ -327,7 +327,8 @@ class OwnFile:
             kept = {"judge_score": judged["judge_score"]} if "judge_score" in judged else {}
             found.samples.append(row | kept | {"truncated": sample.truncated})
         if self.judge and subject.num_samples > 1:
-            found.ledger["sampled_tokens"] = sum(len(sample.tokens) for several in drawn for sample in several)
+            tokens = sum(len(sample.tokens) for several in drawn for sample in several)
+            found.ledger |= {"sampled_tokens": tokens, "flops": policy.forward_flops(tokens)}
             found.ledger["scorer_calls"] = {self.judge.name: num_calls(self.judge, [len(s) for s in drawn])}
 
     def _reward(self, found: Evaluation, scorer: RewardModelScorer) -> None:

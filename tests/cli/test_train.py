@@ -75,7 +75,25 @@ def test_records_that_teach_a_method_nothing_are_counted(heedful, model):
     alone = {"prompt": "k", "responses": [{"text": "x", "rank": 1}]}
     file = heedful.write("f.jsonl", *pairs, *tied, alone)
     found = heedful("train", "reward_model", "-f", file, "-m", model, "--dry-run", "--set", "validation=0").out
-    assert "record without what the method learns from: 3" in found
+    assert "record without what the method learns from: 3 (50.0% of the records)" in found
+
+
+def test_the_share_of_pairs_that_say_nothing_is_shown(heedful, model):
+    pairs = [
+        {"prompt": f"p{n}", "responses": [{"text": "x", "rank": 1}, {"text": y, "rank": 2}]}
+        for n, y in enumerate("xyzw")
+    ]
+    file = heedful.write("f.jsonl", *pairs)
+    found = heedful("train", "dpo", "-f", file, "-m", model, "--dry-run", "--set", "validation=0").out
+    assert "pair of equal responses: 1 (25.0% of the pairs)" in found
+
+
+def test_a_judge_without_held_out_prompts_chooses_nothing_and_that_is_said(heedful, model):
+    shown = [{"prompt": f"p{n}", "responses": [{"text": "x", "demonstration": True}]} for n in range(3)]
+    file = heedful.write("f.jsonl", *shown)
+    changes = ["--set", "validation=0", "--set", "budget.steps=1", "--set", "method.judge=tiny_judge:early"]
+    found = heedful("train", "sft", "-f", file, "-m", model, "-o", "run", *changes)
+    assert "no record is held out: there is no judge_score, and the last checkpoint will be kept" in found.err
 
 
 def test_a_recipe_is_a_file_and_set_goes_over_it(heedful, model, feedback):

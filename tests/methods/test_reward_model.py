@@ -181,8 +181,9 @@ def test_equal_responses_are_dropped_and_counted():
     same = Feedback("q", (Response("x", rank=1), Response("x", rank=2), Response("y", rank=3)), id="a")
     text = make_text()
     (group,) = build("reward_model", [same], text=text).groups
-    assert [pair[:2] for pair in group.pairs] == [(0, 2), (1, 2)]
-    assert text.drops.counts == {"pair of equal responses": 1}
+    assert [pair[:2] for pair in group.pairs] == [(0, 1)] and len(group.branches) == 2
+    repeated = "pair that repeats another through equal responses"
+    assert text.drops.counts == {"pair of equal responses": 1, repeated: 1}
 
 
 def test_no_token_goes_through_the_lm_head():
@@ -452,6 +453,23 @@ def test_the_version_follows_the_weights_and_both_folders_are_the_model(run, tmp
     weights[-1] ^= 1
     (other / "model.safetensors").write_bytes(weights)
     assert load_scorer(str(other)).version != one.version
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "heedful.json", "config.json"])
+def test_the_version_follows_how_text_is_read(run, tmp_path, name):
+    one = load_scorer(str(run[0].path))
+    other = shutil.copytree(run[0].model_path, tmp_path / "other")
+    (other / name).write_bytes((other / name).read_bytes() + b"\n")
+    assert load_scorer(str(other)).version != one.version
+
+
+def test_the_offset_is_of_records_that_fit_however_few_they_are(tmp_path, monkeypatch):
+    """Every second record is too long: whoever looked at every second one only would find none."""
+    monkeypatch.setattr("heedful.reward.CENTRED_BY", 4)
+    fits, long = compared_feedback(8), [replace(r, prompt="x" * 300, id=f"{r.id}l") for r in compared_feedback(8)]
+    mixed = [record for pair in zip(long, fits) for record in pair]
+    run = train(tmp_path, mixed)
+    assert math.isfinite(load_reward_model(run.model_path).offset)
 
 
 def test_a_response_that_was_cut_is_read_without_eos_and_cached_apart(run, tmp_path):

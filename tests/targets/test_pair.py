@@ -189,3 +189,13 @@ def test_a_mismatched_response_never_answers_the_same_prompt():
     alone = labelled_responses(same, text=text, seed=0)
     assert [[b.fields["mismatched"] for b in group.branches] for group in alone] == [[0.0]] * 3
     assert text.drops.counts == {"prompt without another one whose responses it could be shown (kept)": 3}
+
+
+def test_a_response_that_is_called_good_and_bad_is_no_example_and_counted():
+    text = make_text()
+    records = [labelled(("x", "good"), ("x", "bad"), ("y", "good"), id="a"), labelled(("z", "bad"), id="b")]
+    first, _ = labelled_responses(records, text=text, seed=0)
+    assert [text.decode(branch.tokens) for branch in first.branches] == ["y", "z"]
+    assert text.drops.counts == {"response that is called both good and bad": 2}
+    with pytest.raises(DataError, match="response that is called both good and bad: 2"):
+        labelled_responses([labelled(("x", "good"), ("x", "bad"), id="a")], text=make_text(), seed=0)

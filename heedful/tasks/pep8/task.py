@@ -194,7 +194,9 @@ class PEP8:
         if subject.num_samples > 1:  # a way to answer, and its cost; one answer a prompt is how all are measured
             calls = sum(map(len, texts))
             judge = "reward_model" if subject.judge else "pep8_lines"
-            found.ledger = {"sampled_tokens": calls * RESPONSE_TOKENS, "scorer_calls": {judge: calls}}
+            tokens = calls * RESPONSE_TOKENS
+            found.ledger = {"sampled_tokens": tokens, "scorer_calls": {judge: calls}}
+            found.ledger["flops"] = policy.forward_flops(tokens)
         return found, chosen
 
     def _refine(self, found: Evaluation, subject: Subject, draw: Callable, chosen: Sequence[Sample], seed: int) -> None:
