@@ -315,11 +315,12 @@ def _validation(prepared: Prepared) -> Sequence[Group]:
 
 
 def _warn_where_nothing_chooses(prepared: Prepared, validation: Sequence[Group]) -> None:
-    """Say that the last checkpoint will be kept, unless nothing was to be held out for the loss to choose by."""
+    """Say that the last checkpoint will be kept, where a judge has nothing to judge, or no held-out record a row. A
+    file too small for any to be held out is nothing to warn of."""
     name, measures = prepared.method.schedule.select[0], prepared.method.measures
-    if (prepared.held_out if measures else validation) or not (measures or prepared.settings.validation):
+    if prepared.held_out if measures else validation or not prepared.held_out:
         return
-    why = "no held-out record gives a row" if prepared.held_out else "no record is held out"
+    why = "no record is held out" if measures else "no held-out record gives a row"
     warnings.warn(f"{why}: there is no {name}, and the last checkpoint will be kept", stacklevel=3)
 
 

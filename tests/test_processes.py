@@ -56,7 +56,8 @@ def test_two_processes_give_the_losses_of_one(alone, tmp_path):
         assert Run(tmp_path / variant).manifest["environment"]["processes"] == 2
         one, two = lines(alone / variant), lines(tmp_path / variant)
         assert len([line for line in one if "loss" in line]) == 20
-        assert two == [pytest.approx(line, rel=1e-5, abs=1e-7) for line in one], variant
+        # abs: a gap is a small difference of sums of tens of nats
+        assert two == [pytest.approx(line, rel=1e-5, abs=2e-6) for line in one], variant
 
 
 def test_two_processes_give_the_losses_of_one_with_adapters_too(tmp_path):
@@ -68,7 +69,7 @@ def test_two_processes_give_the_losses_of_one_with_adapters_too(tmp_path):
     for variant in variants:
         one, two = lines(tmp_path / "one" / variant), lines(tmp_path / "two" / variant)
         assert len([line for line in one if "loss" in line]) == 20
-        assert two == [pytest.approx(line, rel=1e-5, abs=1e-7) for line in one], variant
+        assert two == [pytest.approx(line, rel=1e-5, abs=2e-6) for line in one], variant
 
 
 def test_two_processes_go_on_with_a_run_that_two_began(tmp_path):
