@@ -2,8 +2,8 @@
 
 The pep8 base answers feedback prompts nine times and one labeler ranks the answers. Two reward models learn from the
 same rankings with the same settings and the same responses a step: `grouped`, all nine of a prompt at once, and
-`flattened`, every pair an example of its own, in any order, so that each response is trained on eight times in an
-epoch. Both are measured on the whole rankings of the selection split.
+`flattened`, every pair an example of its own, in any order, so that each response is trained on up to eight times in
+an epoch. Both are measured on the whole rankings of the selection split.
 
 Run: python examples/grouped_rankings.py --out runs/grouped    (goes on where it was stopped)
 Prints a table, and writes OUT/curves.json and OUT/curves.svg.
