@@ -76,6 +76,24 @@ def test_best_of_n_is_the_best_of_the_same_draws(plain):
     assert kept.scores[0].scorer == "pep8_chars"
 
 
+class Narrow:
+    """A scorer whose context ends after ten characters of a prompt; it was never asked."""
+
+    name, version, needs = "narrow", "1", frozenset()
+
+    def leaves_room(self, item):
+        return len(item.prompt) < 10
+
+    def score(self, item):
+        raise AssertionError("asked")
+
+
+def test_a_prompt_too_long_for_the_scorer_is_refused_before_anything_is_drawn(plain, monkeypatch):
+    monkeypatch.setattr("heedful.inference.generate", lambda *args, **how: pytest.fail("drawn"))
+    with pytest.raises(DataError, match="leaves no room for a response in the context of the scorer, narrow"):
+        sample(plain, ["ab", "a" * 20], k=2, best_by=Narrow())
+
+
 @pytest.mark.parametrize("prompt", ["ab", Feedback("ab", (Response("old"),))])
 def test_a_prompt_that_is_not_in_a_list_is_refused(plain, prompt):
     with pytest.raises(DataError, match=r"prompts: found (a text|one record): expected a list of prompts"):

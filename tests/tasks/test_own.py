@@ -240,6 +240,8 @@ def test_a_ranker_judges_answers_against_those_of_the_base(task, model, rankers,
             assert values["judge_score"] == pytest.approx(one, abs=1e-6) and values["win_rate"] == float(one > other)
     best = small.evaluate(Subject(small.base, num_samples=4), seed=0, base_samples=base.samples)
     assert best.ledger["scorer_calls"] == {"ranker": {"pairwise": 4 * 6, "pointwise": 4 * 4}[form]}
+    parameters = sum(weight.numel() for weight in load(small.base).parameters())
+    assert best.ledger["flops"] == 2 * parameters * best.ledger["sampled_tokens"] > 0
     mean = sum(values["judge_score"] for values in best.per_prompt.values()) / 4
     assert mean >= (0.5 if form == "pairwise" else sum(v["judge_score"] for v in base.per_prompt.values()) / 4)
 
