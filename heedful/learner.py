@@ -31,9 +31,22 @@ class Learner:
 
     Args:
         policy: weights in fp32 (or fp64); the forward runs in the precision `training.dtype` asks for.
+        ema: decay of the average of the weights that is kept beside them.
+        rates: peak learning rates of groups of parameters, where they are not `training.optim.lr`: "value" is the heads
+            of that name and the critic.
+
+    Attributes:
+        ema: that average, of what is trained, by name; empty where none is kept.
     """
 
-    def __init__(self, policy: Policy, training: Training):
+    def __init__(
+        self,
+        policy: Policy,
+        training: Training,
+        *,
+        ema: float | None = None,
+        rates: Mapping[str, float] | None = None,
+    ):
         AcceleratorState._reset_state()  # or a second training in a process could not have another precision
         precision = "bf16" if _forward_dtype(training.dtype, policy) is torch.bfloat16 else "no"
         self.accelerator = Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
@@ -46,8 +59,11 @@ class Learner:
             _parameter_groups(policy, training.optim), betas=training.optim.betas, eps=training.optim.eps, fused=True
         )
         self.module = self.accelerator.prepare(policy)
-        self.training = training
+        policy.forward_dtype = torch.bfloat16 if precision == "bf16" else None
+        self.training, self.rates = training, dict(rates or {})
         self.dtype = next(policy.parameters()).dtype
+        self.decay = ema
+        self.ema = {name: value.clone() for name, value in policy.learned().items()} if ema else {}
 
     def batches(self, groups: Sequence[Group]) -> list[TreeBatch]:
         """This process's share of a step, cut by the token budget; every process gets equally many parts."""
@@ -85,26 +101,57 @@ class Learner:
         self.module.train()
         known = self._statistics(statistics, work[0][1])
         plan = [
-            (terms, batch, counts)
-            for terms, groups in work
+            (part, terms, batch, counts)
+            for part, (terms, groups) in enumerate(work)
             for counts in [_counts(terms, groups)]
             for batch in self.batches(groups)
         ]
         totals: dict[str, Tensor] = {}
-        for number, (terms, batch, counts) in enumerate(plan):
+        own: list[Tensor] = []  # the gradient of the first objective alone, where there are others
+        for number, (part, terms, batch, counts) in enumerate(plan):
             last = number == len(plan) - 1
+            own = own if own or not part else self._gradients()
             with nullcontext() if last else self.accelerator.no_sync(self.module):
                 loss = self._loss(terms, batch, counts, totals, known)
                 self.accelerator.backward(loss * self.accelerator.num_processes)
         metrics = self._averages(totals)
+        if own:
+            metrics["grad_norm_ratio"] = _ratio(self._gradients(), own)
         metrics |= self._clip()
         self._require_finite(metrics, work, known, where)
         rate = schedule.learning_rate(self.training.optim, progress)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * self.rates.get(group["name"], self.training.optim.lr) / self.training.optim.lr
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        self._average()
         return metrics | {name: value.item() for name, value in known.items()} | {"learning_rate": rate}
+
+    @torch.no_grad()
+    def _gradients(self) -> list[Tensor]:
+        """A copy of the policy's gradients as they are; 0 where there is none yet."""
+        weights = [p for group in self.optimizer.param_groups if group["name"] == "policy" for p in group["params"]]
+        return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in weights]
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """One tick of the average: m <- decay * m + (1 - decay) * weights, as InstructGPT's C.4 has it."""
+        if self.decay:
+            for name, value in self.policy.learned().items():
+                self.ema[name].lerp_(value, 1 - self.decay)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The policy with the average of its weights; with its own again afterwards."""
+        if not self.ema:
+            yield
+            return
+        own = {name: value.clone() for name, value in self.policy.learned().items()}
+        self.policy.load_learned(self.ema)
+        try:
+            yield
+        finally:
+            self.policy.load_learned(own)
 
     def losses(
         self, objective: Sequence[TermSpec], groups: Sequence[Group], statistics: Sequence[TermSpec] = ()
@@ -234,12 +281,25 @@ class Learner:
         return self.accelerator.gather(mine).max().item()
 
 
+def _ratio(both: Sequence[Tensor], own: Sequence[Tensor]) -> float:
+    """The norm of what was added to a gradient over its own: of the mixes beside the method, with their coefficients.
+    With several processes that of the main one's shares."""
+    added, before = (_norm([b - a for b, a in zip(both, own, strict=True)]), _norm(own))
+    return added / before if before else 0.0
+
+
+def _norm(parts: Sequence[Tensor]) -> float:
+    return torch.linalg.vector_norm(torch.stack([part.norm() for part in parts])).item()
+
+
 def _parameter_groups(policy: Policy, optim: Optim) -> list[dict[str, Any]]:
-    """Decay for matrices, none for biases and norms; the heads are a group of their own with their own clip."""
+    """Decay for matrices, none for biases and norms; each head is a group of its own with its own clip, and the critic
+    belongs to the values."""
     groups: dict[tuple[str, float], list[Tensor]] = {}
     for name, parameter in policy.named_parameters():
         if parameter.requires_grad:
             owner = name.split(".")[1] if name.startswith("heads.") else "policy"
+            owner = "value" if name.startswith("critic.") else owner
             decay = optim.weight_decay if parameter.ndim > 1 else 0.0
             groups.setdefault((owner, decay), []).append(parameter)
     return [

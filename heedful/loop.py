@@ -50,10 +50,11 @@ def train(
     Args:
         validation: groups for `eval_loss`; never trained.
         evaluate: more metrics, called with the policy and the step at every evaluation.
-        progress: called after each step with step, tokens, tokens_per_second, seconds_left and the step's metrics.
+        progress: called after each step with step, tokens, tokens_per_second, seconds_left and the step's metrics; and
+            while a round is drawn with step, round, drawn and of_responses.
         cache: folder for the log-probabilities of the start; in the run folder if not given.
     """
-    learner = Learner(policy, training)
+    learner = Learner(policy, training, ema=method.schedule.ema, rates=method.rates)
     frozen_tokens, asked = 0, rounds.begin(method.measures, learner)
     if reads_reference(method):
         samples, _ = rounds.collect(method.source, learner, run, 0)
@@ -65,7 +66,7 @@ def train(
         loop.go(stop)
     if anchored(method.objective):
         frozen_tokens += loop.state.tokens  # each goes through the start as well
-    loop.state.frozen_tokens = frozen_tokens
+    loop.state.frozen_tokens += frozen_tokens
     loop.state.add(asked)
     return loop.state
 
@@ -73,7 +74,7 @@ def train(
 class _Loop:
     def __init__(self, method, learner, run, validation, evaluate, progress):
         self.method, self.learner, self.run = method, learner, run
-        self.validation, self.evaluate, self.progress = validation, evaluate, progress
+        self.validation, self.evaluate, self.progress = validation, evaluate, progress or (lambda event: None)
         self.state = State()
         self.started = time.monotonic()
 
@@ -82,11 +83,12 @@ class _Loop:
         for mix in self.method.mixes:
             _require_read(mix.objective, mix.groups)
         self._resume()
-        for round_index in range(self.state.round_index, self.method.schedule.rounds):
-            groups = list(self.method.targets(self._samples(round_index)))
+        plan = self.method.schedule
+        while not schedule.is_over(self.learner.training.budget, self.state, plan.rounds, plan.pass_rounds):
+            groups = list(self.method.targets(self._samples(self.state.round_index)))
             _require_read([*self.method.objective, *self.method.statistics], groups)
             limit = self._limit(groups)
-            if not self.state.index and limit(self.state):
+            if not self.state.step and limit(self.state):
                 hint = "give more seconds, or a budget in tokens"
                 raise RunError("the round's samples took the whole budget: nothing was trained", hint=hint)
             self.started = time.monotonic()  # tokenising is not training time
@@ -95,7 +97,7 @@ class _Loop:
                 if code := int(self.learner.largest(stop.exit_code)):
                     self._save()
                     raise Stopped(code)
-            self.state.round_index, self.state.index = round_index + 1, 0
+            self.state.round_index, self.state.index = self.state.round_index + 1, 0
         if self.state.evaluated != self.state.step:  # a run that was killed while it finished has its last numbers
             self._evaluate()
         self._save()
@@ -103,11 +105,17 @@ class _Loop:
 
     def _samples(self, round_index: int) -> Sequence[Any]:
         started, has_begun = time.monotonic(), self.state.index > 0
-        samples, cost = rounds.collect(self.method.source, self.learner, self.run, round_index, has_begun=has_begun)
+        source, say = self.method.source, partial(self._drawn, round_index)
+        samples, cost = rounds.collect(source, self.learner, self.run, round_index, has_begun=has_begun, say=say)
         if not has_begun:  # or the state that was resumed has it
             self.state.add(cost)
             self.state.seconds += self.learner.largest(time.monotonic() - started) if cost != Cost() else 0.0
+            if self.learner.accelerator.is_main_process and (watched := rounds.watched(source, samples)):
+                self.run.log(step=self.state.step, tokens=self.state.tokens, round=round_index, **watched)
         return samples
+
+    def _drawn(self, round_index: int, done: int, of: int) -> None:
+        self.progress({"step": self.state.step, "round": round_index, "drawn": done, "of_responses": of})
 
     def _step(self, groups: Sequence[Group], limit: Limit) -> None:
         state, training = self.state, self.learner.training
@@ -123,7 +131,7 @@ class _Loop:
         now = time.monotonic()
         state.seconds, self.started = self.learner.largest(state.seconds + now - self.started), now
         self._log(metrics, limit)
-        if state.step % training.eval_every == 0 and not limit(state):
+        if state.step % training.eval_every == 0 and limit.progress(state) < 1:
             self._evaluate()
         if state.step % training.save_every == 0:
             self._save()
@@ -135,7 +143,7 @@ class _Loop:
 
     def _limit(self, groups: Sequence[Group]) -> Limit:
         training, plan = self.learner.training, self.method.schedule
-        return Limit(training.budget, len(groups), training.batch_size, plan.epochs, plan.rounds)
+        return Limit(training.budget, len(groups), training.batch_size, plan.epochs, plan.rounds, plan.pass_rounds)
 
     def _log(self, metrics: Mapping[str, float], limit: Limit) -> None:
         if not self.learner.accelerator.is_main_process:
@@ -144,25 +152,25 @@ class _Loop:
         epoch = round(state.index / limit.steps_per_epoch, 4)  # passes over the round's rows
         seconds = round(state.seconds, 3)
         self.run.log(step=state.step, tokens=state.tokens, epoch=epoch, seconds=seconds, **metrics)
-        if self.progress:
-            done = limit.progress(state)
-            left = state.seconds * (1 - done) / done if done else math.nan
-            speed = state.tokens / max(state.seconds, 1e-9)
-            self.progress(
-                asdict(state) | dict(metrics) | {"done": done, "seconds_left": left, "tokens_per_second": speed}
-            )
+        done = limit.progress(state)
+        left = state.seconds * (1 - done) / done if done else math.nan
+        speed = state.tokens / max(state.seconds, 1e-9)
+        self.progress(asdict(state) | dict(metrics) | {"done": done, "seconds_left": left, "tokens_per_second": speed})
 
     def _evaluate(self) -> None:
         if not self.validation and not self.evaluate and not self.method.measures:
             return
         state, method = self.state, self.method
         name, direction = method.schedule.select
-        metrics = self.learner.losses(method.objective, self.validation, method.statistics) if self.validation else {}
-        measured, cost = rounds.measure(method.measures, self.learner)
-        state.add(cost)
-        metrics |= measured
-        if self.evaluate:
-            metrics |= self.evaluate(self.learner.policy, state.step)
+        with self.learner.averaged():
+            metrics = (
+                self.learner.losses(method.objective, self.validation, method.statistics) if self.validation else {}
+            )
+            measured, cost = rounds.measure(method.measures, self.learner)
+            state.add(cost)
+            metrics |= measured
+            if self.evaluate:
+                metrics |= self.evaluate(self.learner.policy, state.step)
         state.metrics, state.evaluated = dict(metrics), state.step
         if self.learner.accelerator.is_main_process:
             self.run.log(step=state.step, tokens=state.tokens, **metrics)
@@ -176,6 +184,7 @@ class _Loop:
         if self.learner.accelerator.is_main_process:
             tensors, optimizer = checkpoint.optimizer_tensors(self.learner.optimizer, _names(self.learner))
             tensors |= {f"policy.{name}": value for name, value in self.learner.policy.learned().items()}
+            tensors |= {f"ema.{name}": value for name, value in self.learner.ema.items()}
             state = {"loop": asdict(self.state), "optimizer": optimizer, "offsets": self.run.offsets()}
             keep = {self.state.best_step} if self.state.best is not None else set()
             checkpoint.save(
@@ -199,10 +208,16 @@ class _Loop:
     def _restore_best(self) -> None:
         if self.state.best is not None and self.state.best_step != self.state.step:
             self._load_policy(checkpoint.load_step(self.run.path, self.state.best_step).tensors)
+        if self.learner.ema:
+            self.learner.policy.load_learned(self.learner.ema)
 
     def _load_policy(self, tensors: Mapping[str, Tensor]) -> None:
-        weights = {name.removeprefix("policy."): t for name, t in tensors.items() if name.startswith("policy.")}
+        weights, ema = (
+            {name.removeprefix(part): t for name, t in tensors.items() if name.startswith(part)}
+            for part in ("policy.", "ema.")
+        )
         self.learner.policy.load_learned(weights)
+        self.learner.ema = {name: ema[name].clone() for name in self.learner.ema}
 
 
 def _num_tokens(work: Work) -> int:

@@ -91,6 +91,7 @@ PER_RESPONSE: Mapping[str, tuple[str, ...]] = {
     "response_logp": ("logp", "mask"),
     "ref_response_logp": ("ref_logp", "mask"),
     "num_tokens": ("mask",),
+    "old_response_logp": ("old_logp", "mask"),
     "verdict_logp": ("logp", "verdict"),
 }
 # A difference of such sums: how much likelier a response is than at the start.
@@ -126,19 +127,22 @@ class Share(NamedTuple):
 
 
 WHOLE = Share()
+Say = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What asking models cost: tokens that the policy drew, and how often each scorer was called."""
+    """What asking models cost: tokens that the policy drew, how often each scorer was called, and tokens that went
+    forward only, through the start or for values."""
 
     sampled_tokens: int = 0
     scorer_calls: Mapping[str, int] = field(default_factory=dict)
+    frozen_tokens: int = 0
 
     def __add__(self, other: "Cost") -> "Cost":
         names = sorted({*self.scorer_calls, *other.scorer_calls})
         calls = {name: self.scorer_calls.get(name, 0) + other.scorer_calls.get(name, 0) for name in names}
-        return Cost(self.sampled_tokens + other.sampled_tokens, calls)
+        return Cost(self.sampled_tokens + other.sampled_tokens, calls, self.frozen_tokens + other.frozen_tokens)
 
 
 class Source(Protocol):
@@ -153,11 +157,27 @@ class Sampler(Source, Protocol):
     """A source that asks the policy. Its samples are `Feedback` records: each process collects its share, and the loop
     writes all of them to the run folder before the round's first update and reads them back when it resumes."""
 
-    def collect(self, round_index: int, policy: Any = None, share: Share = WHOLE) -> Sequence[Any]:
-        """The records of a share of the prompts, in their order; (seed, round, prompt) decide what is drawn."""
+    def collect(
+        self,
+        round_index: int,
+        policy: Any = None,
+        share: Share = WHOLE,
+        *,
+        before: Callable[[], Sequence[Any]] = tuple,
+        say: Say | None = None,
+    ) -> Sequence[Any]:
+        """The records of a share of the prompts, in their order; (seed, round, prompt) decide what is drawn.
+
+        Args:
+            before: reads the records of the round before; there are none before the first.
+            say: told how many responses are done, of how many, while they are drawn.
+        """
 
     def cost(self, samples: Sequence[Any]) -> Cost:
         """What collecting these records cost, read from the records."""
+
+    def metrics(self, samples: Sequence[Any]) -> Mapping[str, float]:
+        """What is logged of a round."""
 
 
 class Measure(Protocol):
@@ -186,13 +206,18 @@ class Schedule:
     """What would otherwise be an `if` in the loop.
 
     Attributes:
-        rounds: calls of `source.collect`.
+        rounds: calls of `source.collect` that share the budget; None: as many as it has room for, each of `epochs`
+            passes over its rows.
         epochs: passes over the rows of a round; None leaves it to the budget.
+        pass_rounds: rounds in which every prompt is asked once: an epoch of the budget where `rounds` is None.
+        ema: decay of an average of the weights over steps, which is what is measured and kept; None keeps none.
         select: metric and direction ("min" or "max") that choose the checkpoint to export.
     """
 
-    rounds: int = 1
+    rounds: int | None = 1
     epochs: int | None = None
+    pass_rounds: int = 1
+    ema: float | None = None
     select: tuple[str, str] = ("eval_loss", "min")
 
 
@@ -236,6 +261,9 @@ class Method:
         has_dropout: whether the model drops out while it learns, where its configuration says so; not where
             log-probabilities are held against frozen ones, or scores against each other.
         how: the model card's section on use, of what does not just generate.
+        critic: folder of the reward model that a value network of its own starts as; None where there is none.
+        rates: peak learning rates of groups of parameters that have their own (see `Learner`).
+        asks_start: whether the source asks the model as it was at the start (`Policy.start`).
         judges: the version of each scorer that is asked while it learns, by name; a run is not resumed with another.
     """
 
@@ -250,6 +278,9 @@ class Method:
     inference: Mapping[str, Any] = field(default_factory=dict)
     has_dropout: bool = True
     how: str = ""
+    critic: str | None = None
+    rates: Mapping[str, float] = field(default_factory=dict)
+    asks_start: bool = False
     judges: Mapping[str, str] = field(default_factory=dict)
 
 

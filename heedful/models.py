@@ -92,31 +92,56 @@ class Policy(nn.Module):
         size = embedding(lm).shape[1]
         self.heads = nn.ModuleDict({name: ScalarHead(size, head, seed=seed) for name, head in (heads or {}).items()})
         self.reads_trees = True
-        self.start: tuple[Policy, str] | None = None
+        self.start: tuple[Policy, str | None] | None = None
+        self.forward_dtype: torch.dtype | None = (
+            None  # what its forward runs in where that is not the precision of its weights
+        )
+        self.critic: Policy | None = None  # a model of its own whose head "value" is read in place of this one's
 
-    def keep_start(self, stream: str) -> None:
-        """Keep the model as it is now, no part of the state, for the KL from it at the tokens of a stream. It costs a
-        second forward, and a frozen copy of what is trained: with adapters not of the base, which both read."""
+    def keep_start(self, stream: str | None = None) -> None:
+        """Keep the model as it is now, no part of the state: to be asked, and with a stream for the KL from it at the
+        tokens of that stream. It costs a frozen copy of what is trained: with adapters not of the base, which both
+        read."""
         shared = {id(weight): weight for weight in self.parameters() if not weight.requires_grad}
         copied = copy.deepcopy(self, shared).eval().requires_grad_(False)
         self.start = (copied, stream)  # in a tuple, or it would be a submodule
 
     def forward(self, batch: TreeBatch) -> Outputs:
         """Log-probability of each token that has a stream which is not 0, and what the heads say there."""
-        batch_shape = batch.tokens.shape
+        states = self.hidden(batch).flatten(0, 1)
+        return Outputs(
+            logp=self._token_logp(batch, states),
+            value=self._value(batch, states),
+            reward=_full(self.heads["reward"](states.index_select(0, batch.last))) if "reward" in self.heads else None,
+            start_kl=self._start_kl(batch, states),
+        )
+
+    def logp(self, batch: TreeBatch) -> Tensor:
+        """[B, T] the log-probability of each predicted token, 0 elsewhere, and nothing else."""
+        return self._token_logp(batch, self.hidden(batch).flatten(0, 1))
+
+    def _token_logp(self, batch: TreeBatch, states: Tensor) -> Tensor:
         index, unique, inverse = predictors(batch)
         # index_select throughout: the backward of advanced indexing adds duplicates in an order that threads change.
-        states = self.hidden(batch).flatten(0, 1)
-        hidden = states.index_select(0, unique)
-        logp = self._logp(hidden, inverse, batch.tokens.flatten().index_select(0, index))
-        return Outputs(
-            logp=_spread(logp, index, batch_shape),
-            value=_spread(_full(self.heads["value"](hidden)).index_select(0, inverse), index, batch_shape)
-            if "value" in self.heads
-            else None,
-            reward=_full(self.heads["reward"](states.index_select(0, batch.last))) if "reward" in self.heads else None,
-            start_kl=_spread(*self._kl(batch, states, *self.start), batch_shape) if self.start else None,
-        )
+        labels = batch.tokens.flatten().index_select(0, index)
+        return _spread(self._logp(states.index_select(0, unique), inverse, labels), index, batch.tokens.shape)
+
+    def values(self, batch: TreeBatch) -> Tensor:
+        """[B, T] the value before each predicted token, 0 elsewhere, without log-probabilities; of a policy that has
+        a critic, or a head."""
+        value = self._value(batch, None if self.critic else self.hidden(batch).flatten(0, 1))
+        assert value is not None, "the policy has neither a critic nor a head for values"
+        return value
+
+    def _value(self, batch: TreeBatch, states: Tensor | None) -> Tensor | None:
+        """At the predecessor of each predicted token: by the critic, or by the head on these states [B * T, H]."""
+        if self.critic is not None:
+            return self.critic.values(batch)
+        if "value" not in self.heads or states is None:
+            return None
+        index, unique, inverse = predictors(batch)
+        value = _full(self.heads["value"](states.index_select(0, unique)))
+        return _spread(value.index_select(0, inverse), index, batch.tokens.shape)
 
     def forward_flops(self, num_tokens: int) -> float:
         """Of tokens that go forward alone: 2 a parameter (Kaplan et al. 2020, section 2.1)."""
@@ -134,6 +159,12 @@ class Policy(nn.Module):
         if lacking or unexpected:
             differ = sorted({*lacking, *unexpected})[:5]
             raise RunError(f"the model's weights are not the checkpoint's: {differ} differ")
+
+    def _start_kl(self, batch: TreeBatch, states: Tensor) -> Tensor | None:
+        start, stream = self.start or (None, None)
+        if start is None or stream is None:
+            return None
+        return _spread(*self._kl(batch, states, start, stream), batch.tokens.shape)
 
     def _kl(self, batch: TreeBatch, states: Tensor, start: "Policy", stream: str) -> tuple[Tensor, Tensor]:
         """KL(start || self) of the next token, and the flat index of that token, where the stream is not 0."""

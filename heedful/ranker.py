@@ -7,15 +7,15 @@ from typing import NamedTuple
 
 import torch
 
-from heedful.batch import Branch, Group, by_branch, collate, micro_batches, tree_is_cheaper
+from heedful.batch import Branch, Group
 from heedful.errors import DataError
 from heedful.export import load_info
+from heedful.frozen import read
 from heedful.models import Policy, load, load_text, ordinary_ids, require_embedded
 from heedful.text import Text
 from heedful.verdict import INFO, Form
 
 CUT = "response cut to the context (kept)"  # as verdict.py counts it
-TOKEN_BUDGET = 8192  # padded tokens a forward: memory only
 
 
 class Question(NamedTuple):
@@ -67,17 +67,10 @@ class Ranker:
         return Group(question.id, tuple(found[0]), tuple(Branch((id,), {"verdict": (1.0,)}) for id in ids))
 
 
-@torch.no_grad()
 def first_verdicts(policy: Policy, groups: Sequence[Group]) -> list[float]:
     """The probability of the first of the two tokens that follow each prompt, renormalised over the two."""
-    policy.eval()
-    place = {id(group): n for n, group in enumerate(groups)}
-    found: dict[int, float] = {}
-    for part in micro_batches(groups, TOKEN_BUDGET, reads_trees=policy.reads_trees):
-        batch = collate(part, tree=policy.reads_trees and tree_is_cheaper(part)).to(policy.lm.device)
-        for group, (first, second) in zip(part, by_branch(policy(batch).logp, batch, part)):
-            found[place[id(group)]] = torch.sigmoid(first.double() - second.double()).item()
-    return [found[n] for n in range(len(groups))]
+    both = read(policy, groups, lambda policy, batch: policy(batch).logp)
+    return [torch.sigmoid(first.double() - second.double()).item() for first, second in both]
 
 
 def load_ranker(path: str | Path, *, device: torch.device | str = "cpu") -> Ranker:

@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 
 def reads_reference(method: Method) -> bool:
     """Whether an objective reads log-probabilities of the model it starts from."""
-    return any(STREAM in spec.reads for spec in (*method.objective, *method.statistics))
+    read = any(STREAM in spec.reads for spec in (*method.objective, *method.statistics))
+    return read and not method.asks_start  # whose source brings its own
 
 
 def with_reference(

@@ -16,18 +16,21 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
-from heedful.batch import Branch, Group, by_branch, collate, micro_batches, tree_is_cheaper
-from heedful.errors import DataError, RunError
+from heedful.batch import Branch, Group, collate
+from heedful.errors import ConfigError, DataError, RunError
 from heedful.export import load_info
+from heedful.frozen import read
 from heedful.method import Head
 from heedful.models import (
     PROBE_TOLERANCE,
     Policy,
     context_length,
+    identify_tokenizer,
     load_tokenizer,
     ordinary_ids,
     read_weights,
     require_embedded,
+    switch_off_dropout,
 )
 from heedful.records import Feedback, Message
 from heedful.text import Text
@@ -37,21 +40,12 @@ log = logging.getLogger(__name__)
 OFFSET = "heedful_reward_offset"  # in config.json
 CUT = "response cut to the context (kept)"  # as text.py counts it
 AT_ONCE = 16  # responses to one prompt in a tree: its mask grows with their square
-TOKEN_BUDGET = 8192  # padded tokens a forward: memory only
 CENTRED_BY = 256  # records at most whose mean is the offset, to a 16th of a standard deviation; all were a third epoch
 
 
-@torch.no_grad()
 def token_rewards(policy: Policy, groups: Sequence[Group]) -> list[list[Tensor]]:
     """The reward head at each token of each branch, by group, on the CPU, without dropout and without the offset."""
-    policy.eval()
-    place = {id(group): n for n, group in enumerate(groups)}
-    found: dict[int, list[Tensor]] = {}
-    for part in micro_batches(groups, TOKEN_BUDGET, reads_trees=policy.reads_trees):
-        batch = collate(part, tree=policy.reads_trees and tree_is_cheaper(part)).to(policy.lm.device)
-        every = policy.heads["reward"](policy.hidden(batch).flatten(0, 1))
-        found |= {place[id(group)]: values for group, values in zip(part, by_branch(every, batch, part))}
-    return [found[n] for n in range(len(groups))]
+    return read(policy, groups, lambda policy, batch: policy.heads["reward"](policy.hidden(batch).flatten(0, 1)))
 
 
 class Reply(NamedTuple):
@@ -192,6 +186,32 @@ def load_reward_model(path: str | Path, *, device: torch.device | str = "cpu") -
     text = Text(tokenizer, max_length=context)
     offset = getattr(lm.config, OFFSET, info.get("reward_offset", 0.0))  # an adapter's config.json is its base's
     return RewardModel(policy, text, offset)
+
+
+def load_critic(path: str | Path, text: Text) -> Policy:
+    """A value network that starts as a reward model: what it says before a token is what it would say of the response
+    so far, its offset subtracted, as the scorer does (Stiennon et al. 2020, section 3.4; InstructGPT, appendix C.4).
+
+    Args:
+        text: of the policy whose tokens it reads.
+    Raises:
+        ConfigError: it reads other tokens. RunError: as `load_reward_model`.
+    """
+    found = load_reward_model(path)
+    if identify_tokenizer(found.text.tokenizer) != identify_tokenizer(text.tokenizer):
+        raise ConfigError(
+            f"the reward model {path} has another tokenizer than the policy, whose tokens a critic reads",
+            where="method.critic",
+            hint="set method.critic=shared: the reward model still scores, as it reads text",
+        )
+    critic = Policy(found.policy.lm, {"value": Head(detach=False)})
+    reward: Any = found.policy.heads["reward"].linear
+    value: Any = critic.heads["value"].linear
+    value.load_state_dict({"weight": reward.weight, "bias": torch.tensor([-found.offset])})
+    reward.requires_grad_(False)  # it stays in the model and is not read
+    critic.reads_trees = found.policy.reads_trees
+    switch_off_dropout(critic.lm)
+    return critic
 
 
 @torch.no_grad()

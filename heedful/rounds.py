@@ -4,22 +4,30 @@ Processes share the work. A round's samples are on the disk before anything lear
 killed later draws none of them twice; one that is killed before all are judged draws them again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from heedful.errors import RunError
 from heedful.learner import Learner
-from heedful.method import Cost, Measure, Sampler, Source
-from heedful.records import from_json, to_json
+from heedful.method import Cost, Measure, Sampler, Say, Source
+from heedful.records import Feedback, from_json, to_json
 from heedful.runs import Run
 
 
 def collect(
-    source: Source, learner: Learner, run: Run, round_index: int, *, has_begun: bool = False
+    source: Source,
+    learner: Learner,
+    run: Run,
+    round_index: int,
+    *,
+    has_begun: bool = False,
+    say: Say | None = None,
 ) -> tuple[Sequence[Any], Cost]:
     """The samples of a round and what they cost: those in the run folder where it has them, else new ones.
 
     Args:
+        say: told how many responses are drawn, of how many.
         has_begun: the round has had updates, so that the policy is no longer the one that was asked.
     Raises:
         RunError: it has, and its samples are gone.
@@ -31,13 +39,29 @@ def collect(
         if has_begun:
             hint = "restore the file, or start in another folder"
             raise RunError(f"the samples of round {round_index} are gone", where=str(run.path / "rounds"), hint=hint)
-        records = learner.gather(source.collect(round_index, learner.policy, learner.share))
+        before = partial(_read, run, round_index - 1)
+        records = source.collect(round_index, learner.policy, learner.share, before=before, say=say)
+        records = learner.gather(records)
         rows = [to_json(record) for record in records]
         if learner.accelerator.is_main_process:
             run.write_round(round_index, rows)
         learner.accelerator.wait_for_everyone()
-    samples = [from_json(row, f"round {round_index}") for row in rows]
+    samples = _records(rows, round_index)
     return samples, source.cost(samples)
+
+
+def _read(run: Run, round_index: int) -> list[Feedback]:
+    """The samples of a round that is over; none before the first."""
+    return _records(run.read_round(round_index) or [], round_index)
+
+
+def _records(rows: Sequence[Mapping[str, Any]], round_index: int) -> list[Feedback]:
+    return [from_json(row, f"round {round_index}") for row in rows]
+
+
+def watched(source: Source, samples: Sequence[Any]) -> dict[str, float]:
+    """What a source that asks the policy has logged of its samples."""
+    return dict(source.metrics(samples)) if isinstance(source, Sampler) else {}
 
 
 def begin(measures: Sequence[Measure], learner: Learner) -> Cost:

@@ -36,25 +36,42 @@ class Spent(Protocol):
 class Limit:
     """When a round ends, and how far the run is.
 
-    A budget in tokens, steps or seconds is the whole run's, and each round has an equal share; one in epochs is passes
-    over each round's rows.
+    A budget in tokens, steps or seconds is the whole run's, and each of a fixed number of rounds has an equal share;
+    one in epochs is passes over each round's rows. Where the number of rounds is open each is `epochs` passes over its
+    rows, and the budget says how many there are; one in epochs is then passes over the prompts.
 
     Args:
-        budget: without one, `epochs`, or one epoch.
+        budget: without one, `epochs`, or one epoch; where the number of rounds is open one pass over the prompts.
         num_rows: groups of this round.
+        rounds: None where their number is open.
+        pass_rounds: rounds in which every prompt is asked once, where it is open.
     """
 
-    def __init__(self, budget: Budget, num_rows: int, batch_size: int, epochs: int | None, rounds: int = 1):
-        given = dict(budget.given) or {"epochs": float(epochs or 1)}
-        ((self.unit, self.amount),) = given.items()
-        self.rounds = rounds
+    def __init__(
+        self,
+        budget: Budget,
+        num_rows: int,
+        batch_size: int,
+        epochs: int | None,
+        rounds: int | None = 1,
+        pass_rounds: int = 1,
+    ):
+        self.rounds, self.pass_rounds = rounds, pass_rounds
         self.steps_per_epoch = num_rows / min(batch_size, num_rows)
-        if self.unit == "epochs":
-            self.amount = self.rounds * math.ceil(self.amount * self.steps_per_epoch)
+        self.unit, self.amount = limiting(budget, epochs if rounds else 1)
+        if self.unit == "epochs" and rounds:
+            self.amount = rounds * math.ceil(self.amount * self.steps_per_epoch)
+        elif self.unit == "epochs":
+            self.amount = math.ceil(self.amount * pass_rounds) * self._steps(epochs)
+        self.round_steps = None if rounds else self._steps(epochs)
+
+    def _steps(self, epochs: int | None) -> int:
+        return math.ceil((epochs or 1) * self.steps_per_epoch)
 
     def progress(self, state: Spent) -> float:
         """Share of the budget used, in [0, 1]."""
-        epochs = state.round_index * self.amount / self.rounds + state.index
+        before = self.round_steps or self.amount / (self.rounds or 1)  # steps of each round that is done
+        epochs = state.round_index * before + state.index
         used = {"tokens": state.tokens, "steps": state.step, "seconds": state.seconds, "epochs": epochs}[self.unit]
         return min(1.0, used / self.amount)
 
@@ -80,7 +97,24 @@ class Limit:
         return max(1, sum(end <= room for end in accumulate(sizes)))
 
     def __call__(self, state: Spent) -> bool:
+        if self.rounds is None:
+            return self.progress(state) >= 1 or (self.round_steps is not None and state.index >= self.round_steps)
         return self.progress(state) >= (state.round_index + 1) / self.rounds
+
+
+def limiting(budget: Budget, epochs: int | None) -> tuple[str, float]:
+    """The unit of a budget and its amount: as given, else so many epochs, or one."""
+    ((unit, amount),) = (dict(budget.given) or {"epochs": float(epochs or 1)}).items()
+    return unit, amount
+
+
+def is_over(budget: Budget, state: Spent, rounds: int | None, pass_rounds: int = 1) -> bool:
+    """Whether no round follows, before the rows of the next one are known; see `Limit`."""
+    if rounds is not None:
+        return state.round_index >= rounds
+    unit, amount = limiting(budget, 1)
+    passes = state.round_index / pass_rounds
+    return {"tokens": state.tokens, "steps": state.step, "seconds": state.seconds, "epochs": passes}[unit] >= amount
 
 
 def order(size: int, *, seed: int, round_index: int, epoch: int) -> np.ndarray:

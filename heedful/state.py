@@ -25,5 +25,6 @@ class State:
 
     def add(self, cost: Cost) -> None:
         """Note what asking cost."""
-        whole = Cost(self.sampled_tokens, self.scorer_calls) + cost
+        whole = Cost(self.sampled_tokens, self.scorer_calls, self.frozen_tokens) + cost
         self.sampled_tokens, self.scorer_calls = whole.sampled_tokens, dict(whole.scorer_calls)
+        self.frozen_tokens = whole.frozen_tokens

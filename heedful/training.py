@@ -46,7 +46,7 @@ from heedful.models import (
 from heedful.probes import Probes
 from heedful.records import Feedback
 from heedful.records import to_json as as_json
-from heedful.reward import centre
+from heedful.reward import centre, load_critic
 from heedful.reward_export import classifier_of, export_reward_model
 from heedful.runs import Run
 from heedful.schedule import stable_seed
@@ -119,8 +119,11 @@ def prepare(
     base = adapters.identify(policy.lm, model)  # before it grows
     new = fit_vocabulary(policy.lm, len(text.tokenizer), known=known, untrained=untrained, seed=resolved.seed)
     added = adapters.add(policy.lm, lora, base=base, new=new, has_lm_head=is_text, seed=resolved.seed) if lora else None
-    if stream := anchored(method.objective):
+    stream = anchored(method.objective)
+    if stream or method.asks_start:
         policy.keep_start(stream)
+    if method.critic:
+        policy.critic = load_critic(method.critic, text).to(dtype=dtype)
     start = {"base_sha256": base.sha256, "tokenizer_sha256": tokenizer_sha256}
     return Prepared(name, resolved, method, policy, text, trained, held_out, start, added)
 

@@ -1,6 +1,11 @@
 """A judge of texts by a number, for tests: `tiny_judge:early` as a scorer."""
 
 
+def constant(prompt: str, response: str) -> float:
+    """The same for every response."""
+    return 0.5
+
+
 def early(prompt: str, response: str) -> float:
     """Minus the mean place of the characters in Unicode, in hundreds: digits before capitals before small letters."""
     return -sum(map(ord, response)) / (100 * max(1, len(response)))

@@ -16,15 +16,21 @@ from heedful.methods import METHODS, load_method
 from heedful.models import Policy
 from heedful.records import Feedback, Response
 from heedful.reference import reads_reference, with_reference
+from heedful.rollout import KL_COEF, ROLLOUTS
 from heedful.text import Text
 
+DRAWING = {  # what a method that learns from its own samples must be told
+    name: {"judge": "tiny_judge:early", "num_prompts": 4, "num_samples": number, "max_tokens": 5}
+    for name, number in (("ppo", 1), ("rloo", 3), ("grpo", 3))
+}
 # Every method, and the variants whose code differs.
-VARIANTS = {name: (name, {}) for name in METHODS} | {
+VARIANTS = {name: (name, DRAWING.get(name, {})) for name in METHODS} | {
     "awr_paper": ("awr", {"value_head": "paper"}),
     "conditional_lines": ("conditional", {"lines": True}),
     "dpo_ipo_per_token": ("dpo", {"loss": "ipo_per_token"}),
     "ranker_pointwise": ("ranker", {"form": "pointwise"}),
     "reward_model_plackett_luce": ("reward_model", {"loss": "plackett_luce"}),
+    "grpo_unbiased": ("grpo", DRAWING["grpo"] | {"form": "unbiased", "kl": "reward"}),
     "slic_hf_kl": ("slic_hf", {"kl_coef": 0.5}),
     "slic_hf_list": ("slic_hf", {"loss": "list"}),
     "slic_hf_margin": ("slic_hf", {"loss": "margin"}),
@@ -54,6 +60,22 @@ def compared_feedback(size: int = 8) -> list[Feedback]:
     return records
 
 
+def drawn_feedback(size: int = 8) -> list[Feedback]:
+    """Rounds as a policy might have drawn them: three responses to a prompt, some cut, with numbers of their tokens."""
+    text = make_text(merges=[("a", "b"), ("c", "d")])
+    records = []
+    for n in range(size):
+        drawn = []
+        for k in range(3):
+            is_cut = (n + k) % 4 == 3
+            tokens = text.encode_response(f"ab{n}" + "cd" * k, finished=not is_cut)
+            numbers = [-4.5 - 0.1 * ((n + k + t) % 5) for t in range(len(tokens))]
+            more = {"ref_logp": [logp - 0.05 * k for logp in numbers], "value": [0.1 * t for t in range(len(tokens))]}
+            drawn.append({"tokens": tokens, "logp": numbers, "reward": 0.3 * k - 0.1 * n, "is_cut": is_cut} | more)
+        records.append(Feedback(f"q{n}\n", (Response("x"),), id=f"r{n}", metadata={ROLLOUTS: drawn, KL_COEF: 0.02}))
+    return records
+
+
 def _with_scores(record: Feedback) -> Feedback:
     responses = tuple(replace(response, score=1.0 / (response.rank or 1)) for response in record.responses)
     return replace(record, responses=responses)
@@ -63,6 +85,8 @@ def feedback_for(variant: str, size: int = 8) -> list[Feedback]:
     """Ranked responses for the methods that learn from pairs and not from segments, with scores for losses that read
     them, scored text for the others."""
     name, config = VARIANTS[variant]
+    if name in DRAWING:
+        return drawn_feedback(size)
     kinds = load_method(name).FEEDBACK
     if config.get("loss") in ("list", "margin", "reward"):
         return [_with_scores(record) for record in compared_feedback(size)]
@@ -82,8 +106,10 @@ def build(name: str, feedback: Sequence[Feedback], *, text: Text | None = None, 
     """A method as `heedful.training.prepare` builds it, with the rows of its first round."""
     text = text or make_text(merges=[("a", "b"), ("c", "d")], control=True)
     module = load_method(name)
+    config = DRAWING.get(name, {}) | config
     method = module.build(parse(module.Config, config), Inputs(feedback=feedback, text=text))
-    return Built(method, text, list(method.targets(method.source.collect(0))))
+    samples = feedback if name in DRAWING else method.source.collect(0)
+    return Built(method, text, list(method.targets(samples)))
 
 
 def build_variant(name: str, feedback: Sequence[Feedback], **options) -> Built:

@@ -101,9 +101,11 @@ class Progress:
 
 
 def step(event: Mapping[str, Any]) -> str:
-    """A step of a training in words."""
+    """A step of a training in words, or how far the responses of a round are drawn."""
     from heedful.wording import duration
 
+    if "drawn" in event:
+        return f"round {event['round'] + 1}, drawn {event['drawn']:,} of {event['of_responses']:,} responses"
     left = event["seconds_left"]
     parts = [
         f"step {event['step']:,} ({event['done']:.0%})",

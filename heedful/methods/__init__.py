@@ -21,9 +21,17 @@ METHODS = {
     "dpo": "make better responses likelier than worse ones, measured from the start",
     "kto": "make good responses likelier and bad ones less, one at a time",
     "chain_of_hindsight": "learn chains of better and worse responses with what was said of them",
+    "rl_start": "imitate the demonstrations a little, with some plain text: where PPO starts",
+    "ppo": "follow the reward of its own samples, held near the start; with documents PPO-ptx",
+    "rloo": "follow the reward of its own samples, each held against the others to its prompt",
+    "grpo": "follow the reward of its own samples, in units of how much those to one prompt differ",
 }
 
-BESIDE = {"chain_of_hindsight": frozenset({"documents"})}  # what a method reads where there is any; never enough
+STARTING = ("rl_start",)  # make a model for others to start from: compared where they are asked for by name
+
+BESIDE = dict.fromkeys(
+    ("chain_of_hindsight", "rl_start", "ppo"), frozenset({"documents"})
+)  # read where there is any; never enough
 
 
 def load_method(name: str) -> ModuleType:

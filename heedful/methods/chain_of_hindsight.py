@@ -19,8 +19,9 @@ from heedful.errors import DataError
 from heedful.method import Inputs, Method, Mix, term
 from heedful.objectives.likelihood import nll
 from heedful.sources.fixed import fixed
-from heedful.targets.chain import Documents, Form, Layout, chains, has_a_better_one, is_document
+from heedful.targets.chain import Form, Layout, chains, has_a_better_one
 from heedful.targets.markers import FAMILIES, marker
+from heedful.targets.pretraining import Documents, is_document
 from heedful.text import Text
 
 NEEDS: dict[str, tuple[str, ...]] = {}

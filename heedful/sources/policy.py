@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from heedful.errors import DataError
-from heedful.method import WHOLE, Cost, Share
+from heedful.method import WHOLE, Cost, Say, Share
 from heedful.models import Policy
 from heedful.records import Feedback, Response, prompt_text
 from heedful.sampling import Sample, Sampling, generate
@@ -38,7 +38,15 @@ class PolicySamples:
     judge: Judge
     seed: int = 0
 
-    def collect(self, round_index: int, policy: Policy | None = None, share: Share = WHOLE) -> list[Feedback]:
+    def collect(
+        self,
+        round_index: int,
+        policy: Policy | None = None,
+        share: Share = WHOLE,
+        *,
+        before: Callable[[], Sequence[Feedback]] = tuple,
+        say: Say | None = None,
+    ) -> list[Feedback]:
         """The judged samples of a share of the prompts.
 
         Raises:
@@ -47,7 +55,7 @@ class PolicySamples:
         assert policy is not None, "samples are drawn from a policy"
         encoded = [self.text.encode_prompt(record.prompt) for record in self.prompts]
         fits = [len(ids) + self.sampling.max_tokens <= self.text.max_length for ids in encoded]
-        self._require_any(fits, encoded)
+        require_any(fits, encoded, self.sampling.max_tokens, self.text)
         places = range(share.first, len(self.prompts), share.of)
         asked = [n for n in places if fits[n]]
         settings = replace(self.sampling, banned=(*self.sampling.banned, *self.text.control_ids))
@@ -59,6 +67,7 @@ class PolicySamples:
             k=self.num_samples,
             seed=stable_seed(self.seed, round_index),
             keys=asked,
+            progress=counted(say, len(asked) * self.num_samples),
         )
         found = dict(zip(asked, drawn))
         return self.judge([answered(self.prompts[n], found.get(n, ())) for n in places])
@@ -68,14 +77,24 @@ class PolicySamples:
         parts = (Cost(record.metadata[TOKENS], record.metadata.get(CALLS, {})) for record in samples)
         return sum(parts, Cost())
 
-    def _require_any(self, fits: Sequence[bool], encoded: Sequence[Sequence[int]]) -> None:
-        if not any(fits):
-            shortest = min(map(len, encoded), default=0)
-            raise DataError(
-                f"no prompt leaves room for {self.sampling.max_tokens} tokens: the shortest has {shortest}",
-                allowed=f"{self.text.max_length} tokens together",
-                hint="--set method.max_tokens=64, or shorter prompts",
-            )
+    def metrics(self, samples: Sequence[Feedback]) -> dict[str, float]:
+        """Nothing: there is one round."""
+        return {}
+
+
+def counted(say: Say | None, total: int) -> Callable[[int, int], None] | None:
+    """Progress of `generate`, told as responses that are done, of how many."""
+    return None if say is None else lambda done, tokens: say(done, total)
+
+
+def require_any(fits: Sequence[Any], encoded: Sequence[Sequence[int]], max_tokens: int, text: Text) -> None:
+    """Raise a DataError where no prompt leaves room for a response."""
+    if not any(fits):
+        raise DataError(
+            f"no prompt leaves room for {max_tokens} tokens: the shortest has {min(map(len, encoded), default=0)}",
+            allowed=f"{text.max_length} tokens together",
+            hint="--set method.max_tokens=64, or shorter prompts",
+        )
 
 
 def one_per_prompt(feedback: Sequence[Feedback]) -> list[Feedback]:

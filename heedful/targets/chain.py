@@ -8,14 +8,13 @@ Chain of Hindsight, Liu et al. 2023 (arXiv:2302.02676). A chain is one branch, s
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import takewhile
-from typing import Literal, overload
+from typing import Literal
 
 from heedful.batch import Branch, Group
 from heedful.records import Feedback, strict_pairs
 from heedful.targets.markers import Family, marker, spoken
-from heedful.targets.relabel import everything
+from heedful.targets.pretraining import is_document
 from heedful.text import Text, require_groups
 
 Form = Literal["chain", "good", "bad"]
@@ -78,36 +77,9 @@ def chains(feedback: Sequence[Feedback], *, text: Text, layout: Layout, seed: in
     return groups
 
 
-def is_document(record: Feedback) -> bool:
-    """Text for the pretraining term: no prompt, and nothing that prefers one response."""
-    return record.prompt == "" and not strict_pairs(record)
-
-
 def has_a_better_one(record: Feedback) -> bool:
     """Whether some output of the record gets the good marker."""
     return bool(strict_pairs(record)) or any(response.refinement for response in record.responses)
-
-
-class Documents(Sequence[Group]):
-    """The rows of the pretraining term, made when they are first read: only then is the context's length known."""
-
-    def __init__(self, feedback: Sequence[Feedback], text: Text):
-        self.feedback, self.text = feedback, text
-
-    @cached_property
-    def rows(self) -> list[Group]:
-        """Every document, all of it trained."""
-        return everything(self.feedback, text=self.text)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @overload
-    def __getitem__(self, index: int) -> Group: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Group]: ...
-    def __getitem__(self, index):
-        return self.rows[index]
 
 
 # From a record to its outputs ----------------------------------------------------------------------

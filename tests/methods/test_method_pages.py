@@ -26,7 +26,7 @@ def test_a_page_has_the_command_of_its_module(name):
 @pytest.mark.parametrize("name", METHODS)
 def test_a_page_has_every_setting_with_its_default(name):
     for field, info in load_method(name).Config.model_fields.items():
-        default = str(info.default).lower()
+        default = "required" if info.is_required() else str(info.default).lower()
         assert f"| `{field}` | {default} |" in page(name), field
 
 

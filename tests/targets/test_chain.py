@@ -8,8 +8,9 @@ from tiny_text import check_rows, like_llama2, make_text
 
 from heedful.errors import DataError
 from heedful.records import Comparison, Feedback, Response
-from heedful.targets.chain import Documents, Layout, chains, is_document
+from heedful.targets.chain import Layout, chains
 from heedful.targets.markers import FAMILIES, Family, marker
+from heedful.targets.pretraining import Documents, is_document
 from heedful.text import Text
 
 SHORT = Family((("g:", "b:"),), "a test")

@@ -1,0 +1,237 @@
+"""Samples that a policy learns from by their reward: the tokens it drew, their log-probabilities, and what frozen
+models say of them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+from statistics import fmean, pstdev, pvariance
+from typing import Any
+
+from heedful.batch import Branch, Group
+from heedful.errors import ConfigError
+from heedful.frozen import read_logp, read_values
+from heedful.method import WHOLE, Cost, Inputs, Say, Share
+from heedful.models import Policy
+from heedful.records import Feedback, Response
+from heedful.rollout import KL_COEF, ROLLOUTS, Rollout, rollouts_of
+from heedful.sampling import Sample, Sampling, generate
+from heedful.schedule import stable_seed, step_rows
+from heedful.scorers import Comparer, Scorer, load_scorer
+from heedful.sources.policy import AUTHOR, CALLS, TOKENS, counted, one_per_prompt, require_any
+from heedful.sources.ranking import readable, scored
+from heedful.text import Text
+
+FROZEN, MISMATCH = "frozen_tokens", "logp_mismatch"  # keys of a record's metadata: see `Rollouts.metrics`
+COMPARED = 8  # prompts whose log-probabilities the trainer reads again, to compare
+
+
+@dataclass(frozen=True)
+class KL:
+    """What a nat of KL from the start costs in reward: the same always, or what holds the KL at a target.
+
+        beta <- beta * (1 + clip(KL / target - 1, -0.2, 0.2) * n / horizon)
+
+    after a round of n responses, KL the mean of their log-ratios to the start (Ziegler et al. 2019, section 2.2).
+
+    Args:
+        coef: beta, at first.
+        target: nats a response; None keeps `coef`.
+        horizon: responses.
+    """
+
+    coef: float = 0.0
+    target: float | None = None
+    horizon: int = 10_000
+
+    def coefficient(self, before: Callable[[], Sequence[Feedback]]) -> float:
+        """Of a round, from the records of the round before it."""
+        records = before() if self.target else ()
+        if not records:
+            return self.coef
+        gaps = [sum(one.logp) - sum(one.ref_logp) for record in records for one in rollouts_of(record)]
+        return self.adapted(records[0].metadata[KL_COEF], fmean(gaps), len(gaps))
+
+    def adapted(self, coef: float, kl: float, num_responses: int) -> float:
+        """The coefficient after a round with this KL."""
+        assert self.target is not None
+        error = min(0.2, max(-0.2, kl / self.target - 1))
+        return coef * (1 + error * num_responses / self.horizon)
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """Responses to some prompts a round, drawn at temperature 1 and scored; one record a prompt.
+
+    Prompts come in passes over all of them, each in an order of its own; one that leaves no room for a response is
+    passed over. Equal responses stay: they are draws.
+
+    Args:
+        prompts: one record for each prompt.
+        judge: scores a response by itself.
+        num_samples: responses to a prompt.
+        num_prompts: of a round.
+        kl: what a nat of KL from the start costs.
+        has_value: whether the policy has a value head, or a critic.
+    """
+
+    prompts: Sequence[Feedback]
+    text: Text
+    judge: Scorer
+    max_tokens: int
+    num_samples: int
+    num_prompts: int
+    kl: KL
+    has_value: bool = False
+    seed: int = 0
+
+    @property
+    def pass_rounds(self) -> int:
+        """Rounds in which every prompt is asked once."""
+        return ceil(len(self.prompts) / self.num_prompts)
+
+    def collect(
+        self,
+        round_index: int,
+        policy: Policy | None = None,
+        share: Share = WHOLE,
+        *,
+        before: Callable[[], Sequence[Feedback]] = tuple,
+        say: Say | None = None,
+    ) -> list[Feedback]:
+        """The scored responses to a share of the round's prompts."""
+        assert policy is not None and policy.start is not None, "rollouts are drawn from a policy that keeps its start"
+        encoded = [self.text.encode_prompt(record.prompt) for record in self.prompts]
+        fits = [n for n, ids in enumerate(encoded) if len(ids) + self.max_tokens <= self.text.max_length]
+        require_any([True for _ in fits], encoded, self.max_tokens, self.text)
+        picked = step_rows(fits, self.num_prompts, seed=self.seed, round_index=0, index=round_index)
+        mine = picked[share.first :: share.of]
+        records, asked = [self.prompts[n] for n in mine], [encoded[n] for n in mine]
+        sampling = Sampling(max_tokens=self.max_tokens, temperature=1.0, banned=self.text.control_ids)
+        seed = stable_seed(self.seed, round_index)
+        progress = counted(say, len(mine) * self.num_samples)
+        drawn = generate(
+            policy.lm, self.text, asked, sampling, k=self.num_samples, seed=seed, keys=mine, progress=progress
+        )
+        groups = [_group(record, ids, several) for record, ids, several in zip(records, asked, drawn)]
+        logp, gap = _trainers_logp(policy, groups, drawn)
+        ref = read_logp(policy.start[0], groups, dtype=policy.forward_dtype)
+        value: list[Any] = [[()] * len(several) for several in drawn]
+        if self.has_value:
+            value = read_values(policy, groups, dtype=policy.forward_dtype)
+        more = {KL_COEF: self.kl.coefficient(before), MISMATCH: gap}
+        frozen = [group.num_tokens * (1 + self.has_value) for group in groups]
+        judged = scored([_answered(record, several) for record, several in zip(records, drawn)], self.judge)
+        numbers = zip(logp, ref, value, strict=True)
+        return [
+            _noted(record, several, own, {FROZEN: tokens, **more})
+            for record, several, own, tokens in zip(judged, drawn, numbers, frozen, strict=True)
+        ]
+
+    def cost(self, samples: Sequence[Feedback]) -> Cost:
+        """The tokens and calls that records have in their metadata."""
+        parts = (Cost(r.metadata[TOKENS], r.metadata[CALLS], r.metadata[FROZEN]) for r in samples)
+        return sum(parts, Cost())
+
+    def metrics(self, samples: Sequence[Feedback]) -> dict[str, float]:
+        """What to watch of a round.
+
+        `reward` and its deviation; `kl_to_start`, nats a response, and `kl_coef`; `response_tokens`; `ended`, the share
+        that is not cut; `entropy`, of a token, estimated by its log-probability; `logp_mismatch`, nats at most between
+        sampler and trainer; `explained_variance` of the reward by the values before the tokens, at most 1, where there
+        are values.
+        """
+        every = [one for record in samples for one in rollouts_of(record)]
+        kl = [sum(one.logp) - sum(one.ref_logp) for one in every]
+        return {
+            "reward": fmean(one.reward for one in every),
+            "reward_std": pstdev(one.reward for one in every),
+            "kl_to_start": fmean(kl),
+            "response_tokens": fmean(len(one.tokens) for one in every),
+            "ended": fmean(not one.is_cut for one in every),
+            "entropy": -fmean(logp for one in every for logp in one.logp),
+            "kl_coef": samples[0].metadata[KL_COEF],
+            "logp_mismatch": max(record.metadata[MISMATCH] for record in samples),
+        } | ({"explained_variance": _explained(every)} if self.has_value else {})
+
+
+def _explained(every: Sequence[Rollout]) -> float:
+    """1 - E[(V - reward)^2] / Var(reward) over tokens; 0 where all rewards are equal."""
+    variance = pvariance([one.reward for one in every for _ in one.value])
+    error = fmean((value - one.reward) ** 2 for one in every for value in one.value)
+    return 1 - error / variance if variance else 0.0
+
+
+def rollouts(
+    inputs: Inputs,
+    judge: str,
+    *,
+    num_prompts: int,
+    num_samples: int,
+    max_tokens: int,
+    kl: KL,
+    has_value: bool = False,
+) -> Rollouts:
+    """The source of a method that learns from rewards: prompts, and somebody who scores a response by itself.
+
+    Raises:
+        ConfigError: the judge compares. DataError: no prompt leaves room for a response in the judge's context.
+    """
+    scorer = load_scorer(judge)
+    if isinstance(scorer, Comparer):
+        raise ConfigError(
+            f"found {scorer.name} {judge}, which scores no response by itself",
+            where="method.judge",
+            allowed="a reward model, a pointwise ranker, or another scorer of one response",
+        )
+    prompts = readable(one_per_prompt(inputs.feedback), scorer)
+    return Rollouts(prompts, inputs.text, scorer, max_tokens, num_samples, num_prompts, kl, has_value, inputs.seed)
+
+
+def _group(record: Feedback, prompt: Sequence[int], samples: Sequence[Sample]) -> Group:
+    return Group(record.id, tuple(prompt), tuple(Branch(sample.tokens, {}) for sample in samples))
+
+
+def _answered(record: Feedback, samples: Sequence[Sample]) -> Feedback:
+    """The record's prompt with all that was drawn, empty responses too."""
+    responses = tuple(Response(sample.text, truncated=sample.truncated, author=AUTHOR) for sample in samples)
+    return Feedback(record.prompt, responses, id=record.id, answer=record.answer, source=record.source)
+
+
+def _trainers_logp(policy: Policy, groups: Sequence[Group], drawn: Sequence[Sequence[Sample]]) -> tuple[list, float]:
+    """Log-probabilities of what was drawn, as the trainer has them, so that its ratios begin at 1; and how far at most
+    the sampler's are from them, in nats.
+
+    The sampler's own where both work in the precision of the weights: the gap is then that of a few prompts. In half
+    precision those of one more forward.
+    """
+    sampled = [[sample.logp for sample in several] for several in drawn]
+    asked = groups if policy.forward_dtype else groups[:COMPARED]
+    read = read_logp(policy, asked, dtype=policy.forward_dtype)
+    pairs = (pair for own, theirs in zip(read, sampled) for one, other in zip(own, theirs) for pair in zip(one, other))
+    gap = max((abs(float(a) - b) for a, b in pairs), default=0.0)
+    return (read if policy.forward_dtype else sampled), gap
+
+
+def _noted(
+    record: Feedback, samples: Sequence[Sample], read: tuple[Any, Any, Any], more: Mapping[str, Any]
+) -> Feedback:
+    """A judged record with the numbers of its rollouts; a file of feedback has no empty responses.
+
+    Args:
+        read: of each sample the log-probabilities of the trainer and of the start, and the values.
+    """
+    logp, ref, value = read
+    numbers: list[Mapping[str, Any]] = [
+        {
+            "tokens": list(sample.tokens),
+            "logp": [*map(float, ours)],
+            "ref_logp": [*map(float, theirs)],
+            "value": [*map(float, own)],
+            "reward": response.scores[-1].value,
+            "is_cut": sample.truncated,
+        }
+        for response, sample, ours, theirs, own in zip(record.responses, samples, logp, ref, value, strict=True)
+    ]
+    cost = {TOKENS: sum(len(sample.tokens) for sample in samples), **more}
+    responses = tuple(response for response in record.responses if response.text)
+    return replace(record, responses=responses, metadata={**record.metadata, **cost, ROLLOUTS: numbers})
