@@ -1,4 +1,5 @@
-"""`heedful doctor`: whether this installation can do what it promises, before it is asked to."""
+"""`heedful doctor`: whether this installation can do what it promises, before it is asked to; of a run, what is wrong
+with its curves."""
 
 import platform
 import sys
@@ -34,13 +35,19 @@ class Check:
 
 
 def doctor(
+    run: Annotated[Path | None, typer.Argument(help="A run folder whose curves are read instead.")] = None,
     folder: Annotated[Path, typer.Option("--folder", help="Where runs will be written.")] = Path(),
     as_json: AsJson = False,
 ) -> None:
-    """Check that this installation works.
+    """Check that this installation works, or that a run learned.
 
-    Versions, files, disk, memory, and a forward pass of the embedded model without network. Exits with 1 if not.
+    Without RUN: versions, files, disk, memory, and a forward pass of the embedded model without network; exits with 1
+    if not. With RUN, of a method that learns from its own samples: what its curves show, since which step, the usual
+    causes, and what to change.
     """
+    if run is not None:
+        _read_run(run, as_json)
+        return
     checks = []
     for check in examine(folder):
         checks.append(check)
@@ -53,6 +60,25 @@ def doctor(
         show({"healthy": healthy, "checks": [asdict(check) for check in checks]}, list, as_json=True)
     if not healthy:
         raise typer.Exit(FAILED)
+
+
+def _read_run(folder: Path, as_json: bool) -> None:
+    from heedful.diagnosis import diagnose
+    from heedful.runs import Run
+
+    metrics = Run.open(folder).metrics()
+    findings = diagnose(metrics)
+    if as_json:
+        show({"findings": [asdict(finding) for finding in findings]}, list, as_json=True)
+        return
+    rounds = sum("round" in line for line in metrics)
+    if not rounds:
+        typer.echo("it drew no samples of its own; its curves are in `heedful report`")
+    elif not findings:
+        typer.echo(f"nothing wrong in {rounds} rounds")
+    for finding in findings:
+        typer.echo(f"{finding.name}, since step {finding.since:,}\n  {finding.saw}")
+        typer.echo(f"  usual causes: {finding.causes}\n  what to change: {finding.change}")
 
 
 def examine(folder: Path) -> Iterator[Check]:

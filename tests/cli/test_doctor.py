@@ -75,3 +75,17 @@ def test_a_changed_file_is_found(heedful, monkeypatch, tmp_path):
     assert doctor._assets() == Check(
         "embedded files", "failed", "missing or changed: base/config.json", "install heedful again"
     )
+
+
+def test_a_run_is_read_and_its_failure_named(heedful, model):
+    file = heedful.write("p.jsonl", *({"prompt": f"say {n}:"} for n in range(12)))
+    settings = ["method.judge=tiny_judge:constant", "method.max_tokens=4", "method.num_prompts=4", "budget.steps=4"]
+    changes = [part for setting in settings for part in ("--set", setting)]
+    heedful("train", "ppo", "-m", model, "-f", file, "-o", "run", "-q", *changes)
+    found = heedful("doctor", "run").out
+    assert "equal rewards, since step 0" in found and "usual causes:" in found and "what to change:" in found
+    assert heedful("doctor", "run", "--json").json["findings"][0]["name"] == "equal rewards"
+
+
+def test_a_folder_that_is_no_run_is_refused(heedful):
+    assert "not a run folder" in heedful("doctor", ".", code=2).err
