@@ -31,12 +31,13 @@ class Arm:
     def needs(self, settings: Mapping[str, Any]) -> dict[str, str]:
         """What must be trained first, by the role it has: {"judge": "ranker"}.
 
-        A setting of a role in NEEDS that names a method asks for a model trained by it; a folder is one that there is.
+        A setting of a role in NEEDS that names a method, or a variant of one, asks for a model trained by it; a folder
+        is one that there is.
         """
         if self.method == BEST_OF_N:
-            return {"judge": self.variant}
+            return {"judge": self.variant if self.variant in JUDGING else label("reward_model", self.variant)}
         own = read_settings(self.method, settings)[0].method
-        return {role: own[role] for role, able in load_method(self.method).NEEDS.items() if own[role] in able}
+        return {role: own[role] for role, able in load_method(self.method).NEEDS.items() if _names(own[role], able)}
 
     def tier(self, settings: Mapping[str, Any]) -> Literal[1, 2, 3]:
         """1 where labels alone teach it, 2 where a trained model judges for it, 3 where a scorer by name does."""
@@ -44,9 +45,14 @@ class Arm:
             return 2
         own = read_settings(self.method, settings)[0].method
         judges = [(own[role], able) for role, able in load_method(self.method).NEEDS.items() if own[role]]
-        if all(name in able or Path(name).is_dir() for name, able in judges):
+        if all(_names(name, able) or Path(name).is_dir() for name, able in judges):
             return 2 if judges else 1
         return 3
+
+
+def _names(setting: str | None, able: Sequence[str]) -> bool:
+    """Whether a setting names one of these methods, or a variant of one."""
+    return setting is not None and setting.partition("/")[0] in able
 
 
 def read_arms(names: Sequence[str] | None, task: Task) -> list[Arm]:

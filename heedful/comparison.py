@@ -19,7 +19,7 @@ from heedful.disk import read_lines, write_lines
 from heedful.errors import ConfigError, DataError, Stopped
 from heedful.evals.summary import compare_pairs, measure, summarize
 from heedful.inference import needs_of
-from heedful.methods import feedback_of, load_method
+from heedful.methods import feedback_of
 from heedful.records import Feedback
 from heedful.results import Ledger, Metric, Results, Row, row_name, write
 from heedful.runs import Run
@@ -28,7 +28,7 @@ from heedful.tasks.named import load_task
 from heedful.training import learnable, read_settings, train
 
 REWARD = "reward_model"  # where some row needs one, all are measured by it too
-TEXT = frozenset({"documents", "responses"})  # what holds no judgement
+TEXT = frozenset({"documents", "responses", "prompts"})  # what holds no judgement
 
 Say = Callable[[Mapping[str, Any]], None]
 
@@ -159,6 +159,9 @@ class _Comparison:
         """Train what the arm needs, then the arm itself, and measure it."""
         needed = {role: self._prerequisite(name, seed) for role, name in needs.items()}
         costs = {name: needed[role][1] for role, name in needs.items()}
+        begins, model = self.task.beginning(arm.name), self.task.start
+        if begins:
+            model, costs[begins] = self._prerequisite(begins, seed)
         if arm.method == BEST_OF_N:
             best = next(one.subject for one in self.task.references() if one.method == BEST_OF_N)
             return self._measure(row, replace(best, judge=needed["judge"][0]), seed, Ledger().including(costs))
@@ -167,16 +170,17 @@ class _Comparison:
         if lack := missing(self._reads(arm, settings), count_kinds(self.task.feedback(arm.name))):
             return row.model_copy(update={"status": "skipped", "error": lack})
         folder = f"methods/{row.name}"
-        trained, cost = self._train(row.name, arm, folder, seed, settings)
-        subject = Subject(trained.model_path, **asdict(needs_of(trained.model_path)))
+        trained, cost = self._train(row.name, arm, folder, seed, settings, model)
+        subject = Subject(trained.model_path, run=trained.path, **asdict(needs_of(trained.model_path)))
         cost = cost.including(costs) if costs else cost
         return self._measure(row.model_copy(update={"run": folder}), subject, seed, cost)
 
     def _prerequisite(self, method: str, seed: int) -> tuple[Path, Ledger]:
         """A model that rows need, trained once for all of them, from the same labels with the same budget."""
-        name = row_name(method, "", seed)
+        arm = Arm(*method.split("/"))
+        name = row_name(arm.method, arm.variant, seed)
         settings = {name: value for name, value in self.settings.items() if name != "method"}  # those are the arms' own
-        run, cost = self._train(name, Arm(method), f"needs/{name}", seed, settings)
+        run, cost = self._train(name, arm, f"needs/{name}", seed, settings, self.task.start)
         return run.model_path, cost
 
     def _reward_model(self, seed: int) -> Path | None:
@@ -192,15 +196,18 @@ class _Comparison:
             self.without_reward.add(seed)
             return None
 
-    def _train(self, name: str, arm: Arm, folder: str, seed: int, settings: Mapping[str, Any]) -> tuple[Run, Ledger]:
+    def _train(
+        self, name: str, arm: Arm, folder: str, seed: int, settings: Mapping[str, Any], model: str | Path
+    ) -> tuple[Run, Ledger]:
         """One training; a finished one is there already."""
         recipe = merge(self.task.settings(arm.name), settings)
         recipe |= {"seed": seed, "budget": _training_budget(self.budget)}
+        reads = self._reads(arm, settings)
         able = learnable(arm.method, self.task.feedback(arm.name), read_settings(arm.method, recipe)[1])
         feedback = _within(able, self.budget.labels, seed=seed)
         run = train(
             arm.method,
-            model=self.task.start,
+            model=model,
             feedback=feedback,
             out=self.run.path / folder,
             settings=recipe,
@@ -208,7 +215,7 @@ class _Comparison:
             progress=lambda event: self.say({"row": name, "stage": "train", **event}),
             cache=self.run.path / "reference",
         )
-        return run, _ledger(run, labels=_num_read(arm.method, feedback))
+        return run, _ledger(run, labels=0 if reads <= TEXT else sum(map(_num_labels, feedback)))
 
     def _reads(self, arm: Arm, settings: Mapping[str, Any]) -> frozenset:
         """The kinds of feedback that can feed an arm."""
@@ -229,6 +236,7 @@ class _Comparison:
         values = [{"id": id, "seed": seed, **metrics} for id, metrics in found.per_prompt.items()]
         write_lines(self.run.path / "eval" / f"{row.name}.jsonl", values)
         write_lines(self.run.path / "samples" / f"{row.name}.jsonl", found.samples)
+        write_lines(self.run.path / "course" / f"{row.name}.jsonl", found.course)
         update: dict[str, Any] = {
             "metrics": metrics_of(self.task, found),
             "per_prompt": f"eval/{row.name}.jsonl",
@@ -288,11 +296,6 @@ def _cut(record: Feedback, labels: int) -> Feedback:
 def _num_labels(record: Feedback) -> int:
     """One a response; of a response in scored segments, one a segment."""
     return sum(len(response.segments) or 1 for response in record.responses)
-
-
-def _num_read(method: str, feedback: Sequence[Feedback]) -> int:
-    """Labels that a method reads: none, where any text feeds it."""
-    return 0 if load_method(method).FEEDBACK <= TEXT else sum(map(_num_labels, feedback))
 
 
 def _ledger(run: Run, *, labels: int) -> Ledger:

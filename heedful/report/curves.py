@@ -12,12 +12,21 @@ MOST_POINTS = 60  # per line; more are averaged in equal stretches, and the band
 SIZE = (330, 210)
 BOOKKEEPING = ("step", "tokens", "seconds", "epoch", "round", "index")
 
+X_TITLES = {"tokens": "tokens trained on", "step": "step", "root_kl": "square root of the KL (nats a response)"}
+
 Logs = Mapping[str, Lines]  # logged lines by the name of a line in the figure
 
 
-def panel(title: str, logs: Logs, key: str, *, y_range: tuple[float, float] | None = None) -> Html | None:
-    """One metric of one method over its seeds; None where nobody logged it."""
-    x_key = "tokens" if all("tokens" in row for rows in logs.values() for row in rows if key in row) else "step"
+def panel(
+    title: str, logs: Logs, key: str, *, y_range: tuple[float, float] | None = None, x_key: str | None = None
+) -> Html | None:
+    """One metric of one method over its seeds; None where nobody logged it.
+
+    Args:
+        x_key: a key of `X_TITLES`; tokens where all lines have them, if not given.
+    """
+    has_tokens = all("tokens" in row for rows in logs.values() for row in rows if key in row)
+    x_key = x_key or ("tokens" if has_tokens else "step")
     curves = [_line(name, rows, x_key, key, f"seed{i % 4}") for i, (name, rows) in enumerate(logs.items())]
     curves = [curve for curve in curves if curve.xs]
     if not curves:
@@ -25,7 +34,7 @@ def panel(title: str, logs: Logs, key: str, *, y_range: tuple[float, float] | No
     gaps = sum(not math.isfinite(y) for curve in curves for y in curve.ys)
     x_range = (0.0, max(x for curve in curves for x in curve.xs) or 1.0)
     frame = Frame(*SIZE, x_range, y_range or _y_range(curves))
-    x_title = "tokens trained on" if x_key == "tokens" else "step"
+    x_title = X_TITLES[x_key]
     figure = lines(frame, curves, x_title=x_title, y_title=short(key), name=f"{title}: {key} over {x_title}")
     small = tag("span", f"{plural(gaps, 'value')} not finite: gaps", class_="soft") if gaps else None
     return tag("figure", tag("figcaption", tag("strong", title), " ", small), figure, class_="panel")
@@ -33,7 +42,8 @@ def panel(title: str, logs: Logs, key: str, *, y_range: tuple[float, float] | No
 
 def shared_range(logs: Sequence[Logs], key: str) -> tuple[float, float]:
     """One y range for the panels of several methods."""
-    curves = [_line(name, rows, "step", key, "") for each in logs for name, rows in each.items()]
+    values = [float(row[key]) for each in logs for rows in each.values() for row in rows if _is_number(row.get(key))]
+    curves = [Line("", range(len(values)), values)]
     return _y_range(curves)
 
 

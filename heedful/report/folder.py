@@ -23,6 +23,7 @@ class Folder:
         results: of a comparison; None for a single run.
         manifest: of the folder, empty without one.
         metrics: logged lines by row name (`dpo-s0`), or under "" for a single run.
+        courses: by row name, how far from the start each point of its way was, and what it was worth.
         samples: responses on the evaluation prompts by row name, or those of the single run under "".
         problems: what is missing or damaged, in sentences.
     """
@@ -32,6 +33,7 @@ class Folder:
     manifest: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Lines] = field(default_factory=dict)
     samples: dict[str, Lines] = field(default_factory=dict)
+    courses: dict[str, Lines] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -72,6 +74,8 @@ def _read_row(folder: Folder, row: Row) -> None:
             folder.problems.append(f"{row.run}/{METRICS} is missing: no learning curve of {row.name}")
     if row.is_measured:
         folder.samples[row.name] = _tried(folder, lambda: read_lines(_samples_path(folder.path, row))) or []
+        course = folder.path / "course" / f"{row.name}.jsonl"
+        folder.courses[row.name] = (_tried(folder, lambda: read_lines(course)) or []) if course.is_file() else []
 
 
 def _samples_path(folder: Path, row: Row) -> Path:

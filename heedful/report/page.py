@@ -51,6 +51,7 @@ def _comparison(read: Folder, results: Results) -> str:
         ("standings", "Standings", _standings(found)),
         ("capability", "Quality against capability", _capability(found)),
         ("pairs", "Who beats whom", _pairs(found)),
+        ("distance", "Reward against distance", _distance(read, found)),
         ("cost", "What it cost", _cost(found)),
         ("curves", "Learning curves", _curves(read, found)),
         ("samples", "Samples", _samples(read, found)),
@@ -224,6 +225,39 @@ def _pairs(found: Standings) -> Html | None:
     return join([tag("p", words, class_="lead"), table])
 
 
+def _distance(read: Folder, found: Standings) -> Html | None:
+    """What was optimised, and what it stands for, against the square root of the KL from where each began."""
+    primary = found.primary
+    having = {entry.name: _of_seeds(read, entry, read.courses) for entry in found.entries if not entry.is_base}
+    logs = {name: gains for name, own in having.items() if (gains := _gains(own, primary))}
+    if not primary or not logs:
+        return None
+    parts: list[Child] = []
+    for key, heading in (("proxy", "What was optimised"), (primary, f"{title(primary)}, what it stands for")):
+        y_range = curves.shared_range(list(logs.values()), key) if key == primary else None
+        panels = [curves.panel(name, own, key, y_range=y_range, x_key="root_kl") for name, own in logs.items()]
+        parts += [tag("h3", heading), tag("div", [one for one in panels if one is not None], class_="panels")]
+    words = (
+        "Gains over the first point of each, where its KL is 0. Methods that learn round by round have a point a "
+        "round, of samples at temperature 1; best-of-n one for each n, at its largest possible KL; the others where "
+        "they ended. Where the upper curve rises and the lower one falls, the reward is being exploited."
+    )
+    return join([tag("p", words, class_="lead"), parts])
+
+
+def _gains(courses: Mapping[str, Lines], primary: str | None) -> dict[str, list[dict[str, Any]]]:
+    """Courses with the root of the KL, and each value less that of the first point."""
+    found = {}
+    for name, lines in courses.items():
+        if primary and len(lines) > 1 and all(key in line for line in lines for key in ("kl", "proxy", primary)):
+            found[name] = [
+                {"root_kl": max(0.0, line["kl"]) ** 0.5}
+                | {key: line[key] - lines[0][key] for key in ("proxy", primary)}
+                for line in lines
+            ]
+    return found
+
+
 def _cost(found: Standings) -> Html:
     words = (
         "Per seed, prerequisites included. A token of a shared prompt counts once; a frozen token costs a forward only."
@@ -262,12 +296,17 @@ def _panels(logs: Mapping[str, Mapping[str, Lines]], key: str, *, is_shared: boo
 
 
 def _logs(read: Folder, entry: Entry) -> dict[str, Lines]:
+    return _of_seeds(read, entry, read.metrics)
+
+
+def _of_seeds(read: Folder, entry: Entry, lines: Mapping[str, Lines]) -> dict[str, Lines]:
+    """The lines of a method's rows, by seed."""
     rows = (
         [row for row in read.results.rows if (row.method, row.variant) == (entry.method, entry.variant)]
         if read.results
         else []
     )
-    return {f"seed {row.seed}": read.metrics[row.name] for row in rows if row.name in read.metrics}
+    return {f"seed {row.seed}": lines[row.name] for row in rows if row.name in lines}
 
 
 def _samples(read: Folder, found: Standings) -> Html | None:

@@ -10,10 +10,10 @@ import pycodestyle
 
 from heedful.records import Score, Segment
 from heedful.scorers.protocol import Item
-from heedful.scorers.reading import read, split_rows
+from heedful.scorers.reading import cut_at_last_logical_line, read, split_rows
 
 MIN_LINES = 5  # m: a response with fewer counted lines is missing the rest
-VERSION = f"1+pycodestyle{pycodestyle.__version__}+python{sys.version_info.major}.{sys.version_info.minor}"
+VERSION = f"2+pycodestyle{pycodestyle.__version__}+python{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def lines_score(num_counted: int, num_bad: int, *, min_lines: int = MIN_LINES) -> float:
@@ -32,7 +32,10 @@ def lines_score(num_counted: int, num_bad: int, *, min_lines: int = MIN_LINES) -
 
 @dataclass(frozen=True)
 class PEP8Lines:
-    """The gold score of the embedded task. In its Score, `count` is b and `length` is n, logical lines both."""
+    """The gold score of the embedded task. In its Score, `count` is b and `length` is n, logical lines both.
+
+    A response that was cut is read up to its last complete logical line: what its end breaks is not its fault.
+    """
 
     min_lines: int = MIN_LINES
     name: str = "pep8_lines"
@@ -43,7 +46,8 @@ class PEP8Lines:
         return VERSION if self.min_lines == MIN_LINES else f"{VERSION}+min_lines{self.min_lines}"
 
     def score(self, item: Item) -> Score:
-        reading = read(item.prompt, item.response)
+        text = cut_at_last_logical_line(item.prompt, item.response) if item.truncated else item.response
+        reading = read(item.prompt, text)
         n, b = len(reading.counted), len(reading.bad)
         return Score(self.name, lines_score(n, b, min_lines=self.min_lines), self.version, count=b, length=n)
 

@@ -19,6 +19,7 @@ class Subject:
             line, never drawn, and before a response that is to be bettered.
         num_samples: more than 1 takes the best of so many.
         judge: folder of the reward model that says which is best; the gold scorer where there is none.
+        run: folder of the run that trained it, whose rounds say how it got there; None where there is none.
     """
 
     model: str | Path
@@ -28,6 +29,7 @@ class Subject:
     worse_prefix: Sequence[int] = ()
     num_samples: int = 1
     judge: Path | None = None
+    run: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Evaluation:
         per_prompt: values by prompt or document id; "group" names what prompts share that are not independent.
         totals: metrics that are one number for all prompts (guards over all responses).
         degenerate: why the row must not be ranked, or nothing.
+        course: how far from the start each point of the way was, and what it was worth: `kl` in nats a response,
+            `proxy`, what was optimised, and the primary metric, by name; from the start on.
         ledger: sampled_tokens, scorer_calls and flops, where answering takes more than one sample a prompt.
     """
 
@@ -68,6 +72,7 @@ class Evaluation:
     totals: dict[str, float] = field(default_factory=dict)
     samples: list[dict[str, Any]] = field(default_factory=list)
     degenerate: str = ""
+    course: list[dict[str, float]] = field(default_factory=list)
     ledger: dict[str, Any] = field(default_factory=dict)
 
 
@@ -103,6 +108,9 @@ class Task(Protocol):
 
     def settings(self, name: str) -> Mapping[str, Any]:
         """The recipe of the method on this task."""
+
+    def beginning(self, name: str) -> str | None:
+        """The method that trains the model a method begins with, of those in `every`; None: it begins with `start`."""
 
     def references(self) -> Sequence[Reference]:
         """The rows that are not of the compared methods, the base first."""

@@ -23,7 +23,7 @@ from heedful.errors import DataError
 from heedful.evals.capability import NATS_PER_BIT
 from heedful.evals.likelihood import read_tokens
 from heedful.evals.rouge import rouge_l
-from heedful.methods import JUDGING, METHODS, load_method
+from heedful.methods import JUDGING, METHODS, STARTING, load_method
 from heedful.models import Policy, best_device, commit, load, load_text
 from heedful.records import Feedback, Response, prompt_text, strict_pairs
 from heedful.sampling import Sample, Sampling, best_of_n, generate
@@ -112,22 +112,22 @@ class OwnFile:
 
     @cached_property
     def methods(self) -> Sequence[str]:
-        """All that the file can feed.
+        """All that the file alone can feed; `every` has those too that a reward model must be trained for first.
 
         Raises:
             DataError: none can learn from it.
         """
-        kinds = count_kinds(self.train_part)
-        writing = [name for name in METHODS if name not in JUDGING]
-        able = [name for name in writing if missing(load_method(name).FEEDBACK, kinds) is None]
+        able = [name for name in self.every if not _asks_judge(name)]
         if not able:
             raise DataError("no method can learn from it", where=self.file.path, hint="see `heedful data inspect`")
         return able
 
-    @property
+    @cached_property
     def every(self) -> Sequence[str]:
-        """The same: a file has no variants."""
-        return self.methods
+        """All that the file can feed: it has no variants."""
+        kinds = count_kinds(self.train_part)
+        writing = [name for name in METHODS if name not in (*JUDGING, *STARTING)]
+        return [name for name in writing if missing(load_method(name).FEEDBACK, kinds) is None]
 
     @cached_property
     def budget(self) -> Mapping[str, float]:
@@ -167,6 +167,10 @@ class OwnFile:
             "weights": _weights(self.base),
             "judge": {"name": self.judge.name, "version": self.judge.version} if self.judge else None,
         }
+
+    def beginning(self, name: str) -> str | None:
+        """Every method begins with the model that was given."""
+        return None
 
     def references(self) -> Sequence[Reference]:
         """The base; with a judge also the best of a few of its samples."""
@@ -446,3 +450,10 @@ def _references(record: Feedback) -> list[str]:
 
 def _win(mine: float, other: float) -> float:
     return 0.5 if mine == other else float(mine > other)
+
+
+def _asks_judge(name: str) -> bool:
+    """Whether a method with its defaults asks a trained judge while it learns."""
+    module = load_method(name)
+    own = module.Config().model_dump()
+    return any(own[role] in able for role, able in module.NEEDS.items())

@@ -310,3 +310,15 @@ def test_a_browser_runs_loads_and_shows_nothing_that_the_model_wrote_as_markup(t
     shown = subprocess.run([*command, build_report(tmp_path).as_uri()], capture_output=True, check=True, timeout=120)
     assert set(Page(shown.stdout.decode()).tags) <= TAGS
     assert b"Content Security Policy" not in shown.stderr
+
+
+def test_what_was_optimised_is_drawn_beside_what_it_stands_for(tmp_path):
+    results = write_comparison(tmp_path)
+    row = next(row for row in results.rows if row.method != "base" and row.is_measured)
+    assert "Reward against distance" not in build_report(tmp_path).read_text()
+    points = [{"kl": kl, "proxy": kl, results.primary: 0.3 - 0.1 * kl} for kl in (0.0, 1.0, 4.0)]
+    (tmp_path / "course").mkdir()
+    (tmp_path / "course" / f"{row.name}.jsonl").write_text("".join(json.dumps(point) + "\n" for point in points))
+    page = build_report(tmp_path).read_text()
+    assert "Reward against distance" in page and "square root of the KL" in page
+    assert page.count("proxy over square root of the KL") == 1

@@ -195,3 +195,9 @@ def test_spacing_does_not_make_a_repeat_new(prompt, response):
 @given(programs, programs)
 def test_empty_lines_add_nothing_to_count(prompt, response):
     assert lines(response + 'pass\n...\n"""Text."""\n# words\n', prompt).length == lines(response, prompt).length
+
+
+def test_what_the_end_of_a_cut_response_breaks_is_not_counted():
+    whole, cut = "a = 1\nb = 2\n", "a = 1\nb = 2\nc = f(1,"
+    gold = PEP8Lines(min_lines=2)
+    assert gold.score(Item("", cut, truncated=True)) == gold.score(Item("", whole)) != gold.score(Item("", cut))

@@ -15,12 +15,15 @@ from heedful.inference import TURN, Needs, bettered, copy_rate
 from heedful.models import Policy, best_device, load, load_tokenizer
 from heedful.records import Feedback, Response, Segment, from_json
 from heedful.sampling import Sample, Sampling, best_of_n, generate
-from heedful.scorers import Item, RewardModelScorer, score_all
-from heedful.scorers.pep8 import PEP8Chars, PEP8Lines
+from heedful.scorers import Item, score_all
+from heedful.scorers.pep8 import PEP8Chars
 from heedful.scorers.reading import cut_at_last_logical_line, split_rows
 from heedful.tasks import Evaluation, MetricKind, Reference, Subject
+from heedful.tasks.pep8.answers import gold_scores, rewards
 from heedful.tasks.pep8.assets import ASSETS, read
+from heedful.tasks.pep8.course import course_of, course_of_best, course_to
 from heedful.tasks.pep8.guards import ShapeDistance, bigrams, guard, is_degenerate, shape_distance, summarise
+from heedful.tasks.pep8.labelers import oracle
 from heedful.text import Text
 
 RESPONSE_TOKENS = 128
@@ -33,7 +36,28 @@ JUDGED = ("slic_hf", "dpo", "kto", "chain_of_hindsight")  # learn from the label
 LABELERS = "labelers"  # the variant of another method that learns from it too
 BASELINES = ("mle", "sft", "conditional", "unlikelihood")  # of what learns from comparisons
 LEARNED_REWARD = ("slic_hf/sample_rank", "best_of_n/reward_model")
-EVERY = (*LINE_SCORED, "sft", *JUDGED, *(f"{name}/{LABELERS}" for name in BASELINES), *LEARNED_REWARD)
+# The same by a reward model that the gold score taught.
+NOISELESS = (
+    "slic_hf/sample_rank_oracle",
+    "best_of_n/oracle",
+    "ppo/oracle",
+)
+ROUNDS = ("ppo", "rloo", "grpo")  # learn from their own samples, by a learned reward, or as `method/gold` by the score
+BEGINNING = dict.fromkeys(("ppo", "ppo/ptx", "ppo/oracle"), "rl_start")  # InstructGPT's; the others begin with the base
+WITH_TEXT = ("rl_start", "ppo")  # read documents too
+EVERY = (
+    *LINE_SCORED,
+    "sft",
+    "rl_start",
+    *JUDGED,
+    *(f"{name}/{LABELERS}" for name in BASELINES),
+    *LEARNED_REWARD,
+    *ROUNDS,
+    "ppo/ptx",
+    *(f"{name}/gold" for name in ROUNDS),
+    "ppo/gold_ptx",
+    *NOISELESS,
+)
 COMPARED = ("sft", "filtering", "slic_hf", "dpo", "chain_of_hindsight")  # what fits a quarter of an hour
 
 
@@ -96,9 +120,18 @@ class PEP8:
         for these as `method/labelers`."""
         if name in LINE_SCORED:
             return [line_scored(row) for row in read("corpus")]
-        if name == "sft":
-            return [demonstration(row) for row in read("demonstrations")]
-        return [from_json(row) for row in read("feedback")]
+        if name == "reward_model/oracle":
+            return self._oracle
+        documents = [plain(row) for row in read("corpus")] if name.partition("/")[0] in WITH_TEXT else []
+        if name in ("sft", "rl_start"):
+            return [*(demonstration(row) for row in read("demonstrations")), *documents]
+        return [*(from_json(row) for row in read("feedback")), *documents]
+
+    @cached_property
+    def _oracle(self) -> list[Feedback]:
+        """The responses that the labelers judged, as the gold score does."""
+        records = [from_json(row) for row in read("feedback")]
+        return [oracle(str(r.prompt), [one.text for one in r.responses], id=r.id) for r in records]
 
     def settings(self, name: str) -> Mapping[str, Any]:
         """The task's recipe: common settings and the method's, or the variant's, own."""
@@ -125,6 +158,10 @@ class PEP8:
     def base_policy(self) -> Policy:
         """The base, for KL."""
         return load(self.base, device=best_device())
+
+    def beginning(self, name: str) -> str | None:
+        """Where InstructGPT's PPO starts, for its PPO."""
+        return BEGINNING.get(name)
 
     def references(self) -> Sequence[Reference]:
         """The base, the conditionally pretrained base in three readings, and best-of-n of the base under the gold
@@ -163,6 +200,8 @@ class PEP8:
         say("reading held-out text")
         self._read(policy, subject, found, samples)
         self._guard(found, base_samples)
+        if not found.course:
+            found.course = course_of(subject.run) or course_to(found, base_samples or ())
         return found
 
     def _sample(self, policy: Policy, subject: Subject, seed: int) -> tuple[Evaluation, list]:
@@ -181,8 +220,9 @@ class PEP8:
             for row, several in zip(self.prompts, drawn)
         ]
         golds = gold_scores(self.prompts, texts)
-        chosen = best_of_n(drawn, golds if subject.judge is None else rewards(subject.judge, self.prompts, texts))
-        found = Evaluation()
+        judged = golds if subject.judge is None else rewards(subject.judge, self.prompts, texts)
+        chosen = best_of_n(drawn, judged)
+        found = Evaluation(course=course_of_best(judged, golds) if subject.num_samples > 1 else [])
         for row, several, cut, scores, sample in zip(self.prompts, drawn, texts, golds, chosen):
             index = several.index(sample)
             found.per_prompt[row["id"]] = {"gold": scores[index], "group": file_of(row["id"])}
@@ -282,21 +322,6 @@ def recipe_path(name: str) -> Path:
     return RECIPES / f"{name.replace('/', '-')}.yaml"
 
 
-def gold_scores(prompts: Sequence[Mapping[str, Any]], texts: Sequence[Sequence[str]]) -> list[list[float]]:
-    """The gold score of each response, several to a prompt."""
-    items = [Item(row["prompt"], text, id=row["id"]) for row, several in zip(prompts, texts) for text in several]
-    scores = iter(score_all(PEP8Lines(), items))
-    return [[next(scores).value for _ in several] for several in texts]
-
-
-def rewards(model: Path, prompts: Sequence[Mapping[str, Any]], texts: Sequence[Sequence[str]]) -> list[list[float]]:
-    """The learned reward of each response; like all responses of the task they are cut, not finished."""
-    pairs = [(row, text) for row, several in zip(prompts, texts) for text in several]
-    items = [Item(row["prompt"], text, id=row["id"], truncated=True) for row, text in pairs]
-    scores = iter(score_all(RewardModelScorer(model), items))
-    return [[next(scores).value for _ in several] for several in texts]
-
-
 def file_of(prompt_id: str) -> str:
     """The source file of a prompt: `json/decoder.py` of `json/decoder.py:2`."""
     return prompt_id.rpartition(":")[0]
@@ -314,6 +339,11 @@ def line_scored(row: Mapping[str, Any]) -> Feedback:
         for line, count in zip(split_rows(row["text"]), row["findings"], strict=True)
     ]
     return Feedback(prompt="", responses=(Response(row["text"], segments=tuple(parts)),), id=row["id"], source="pep8")
+
+
+def plain(row: Mapping[str, Any]) -> Feedback:
+    """A document of which nothing is said."""
+    return Feedback(prompt="", responses=(Response(row["text"]),), id=row["id"], source="pep8")
 
 
 def demonstration(row: Mapping[str, Any]) -> Feedback:
