@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 RELATIONS = ("group", "pair", "pair_weight")  # what a kernel may read of a batch beside its streams and fields
+DISTRIBUTION = "distribution"  # a stream: at its tokens the model tells of the whole next-token distribution
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,8 @@ class _Loop:
             self.state.seconds += self.learner.largest(time.monotonic() - started) if cost != Cost() else 0.0
             if self.learner.accelerator.is_main_process and (watched := rounds.watched(source, samples)):
                 self.run.log(step=self.state.step, tokens=self.state.tokens, round=round_index, **watched)
-        return samples
+        most, seed = self.method.schedule.replay, self.learner.training.seed
+        return rounds.replayed(samples, self.run, round_index, most=most, seed=seed)
 
     def _drawn(self, round_index: int, done: int, of: int) -> None:
         self.progress({"step": self.state.step, "round": round_index, "drawn": done, "of_responses": of})

@@ -66,6 +66,8 @@ class MeanScore:
     Args:
         judge: scores a response by itself.
         prompts, max_tokens: as for `WinRate`.
+        prefix: tokens that stand behind each prompt, as at inference.
+        temperature: 0 for greedy answers.
     """
 
     judge: Scorer
@@ -74,6 +76,8 @@ class MeanScore:
     max_tokens: int
     seed: int = 0
     name: str = "judge_score"
+    prefix: Sequence[int] = ()
+    temperature: float = 1.0
 
     def begin(self, policy: Policy, share: Share) -> Cost:
         """Nothing is compared with the start."""
@@ -81,17 +85,24 @@ class MeanScore:
 
     def __call__(self, policy: Policy, share: Share) -> tuple[list[float], Cost]:
         """The score of each answer."""
-        settings = Sampling(max_tokens=self.max_tokens, temperature=1.0)
-        items, cost = answers(policy, self.prompts, self.text, settings, share, seed=self.seed)
+        settings = Sampling(max_tokens=self.max_tokens, temperature=self.temperature)
+        items, cost = answers(policy, self.prompts, self.text, settings, share, seed=self.seed, prefix=self.prefix)
         scores = [score.value for score in score_all(self.judge, items)]
         return scores, cost + Cost(0, {self.judge.name: len(items)})
 
 
 def answers(
-    policy: Policy, prompts: Sequence[Feedback], text: Text, sampling: Sampling, share: Share, *, seed: int = 0
+    policy: Policy,
+    prompts: Sequence[Feedback],
+    text: Text,
+    sampling: Sampling,
+    share: Share,
+    *,
+    seed: int = 0,
+    prefix: Sequence[int] = (),
 ) -> tuple[list[Item], Cost]:
     """The policy's answers to a share of the prompts, without those that leave no room for one; and their cost."""
-    encoded = [(record, text.encode_prompt(record.prompt)) for record in prompts]
+    encoded = [(record, [*text.encode_prompt(record.prompt), *prefix]) for record in prompts]
     room = text.max_length - sampling.max_tokens
     fits = [(n, record, ids) for n, (record, ids) in enumerate(encoded) if len(ids) <= room]
     asked, settings = fits[share.first :: share.of], replace(sampling, banned=text.control_ids)

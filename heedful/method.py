@@ -28,12 +28,17 @@ class Outputs:
         reward: [N] scalar head at the last token of each response, or None without that head.
         start_kl: [B, T] KL of the next-token distribution at each token from the start's, 0 where nobody asked; None
             where the policy keeps no copy of its start.
+        entropy: [B, T] nats, of the next-token distribution at each token; None, as the next, where the batch has no
+            stream `batch.DISTRIBUTION`.
+        vocabulary_logp: [B, T] mean over the vocabulary of the log-probabilities of the next token.
     """
 
     logp: Tensor
     value: Tensor | None = None
     reward: Tensor | None = None
     start_kl: Tensor | None = None
+    entropy: Tensor | None = None
+    vocabulary_logp: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -210,6 +215,7 @@ class Schedule:
             passes over its rows.
         epochs: passes over the rows of a round; None leaves it to the budget.
         pass_rounds: rounds in which every prompt is asked once: an epoch of the budget where `rounds` is None.
+        replay: most samples that a round learns from, drawn from its own and those of all rounds before; None: its own.
         ema: decay of an average of the weights over steps, which is what is measured and kept; None keeps none.
         select: metric and direction ("min" or "max") that choose the checkpoint to export.
     """
@@ -217,6 +223,7 @@ class Schedule:
     rounds: int | None = 1
     epochs: int | None = None
     pass_rounds: int = 1
+    replay: int | None = None
     ema: float | None = None
     select: tuple[str, str] = ("eval_loss", "min")
 

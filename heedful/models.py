@@ -33,10 +33,11 @@ from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
 from heedful import adapters, encoder_decoder
-from heedful.batch import Branch, Group, TreeBatch, attention, collate
+from heedful.batch import DISTRIBUTION, Branch, Group, TreeBatch, attention, collate
 from heedful.errors import RunError
 from heedful.masking import missed, without
 from heedful.method import Head, Outputs
+from heedful.next_token import LabelLogp, Spread
 from heedful.text import Text
 
 log = logging.getLogger(__name__)
@@ -107,24 +108,39 @@ class Policy(nn.Module):
         self.start = (copied, stream)  # in a tuple, or it would be a submodule
 
     def forward(self, batch: TreeBatch) -> Outputs:
-        """Log-probability of each token that has a stream which is not 0, and what the heads say there."""
+        """Log-probability of each token that has a stream which is not 0, and what the heads say there; with the stream
+        `DISTRIBUTION`, what the whole next-token distribution is like."""
         states = self.hidden(batch).flatten(0, 1)
+        logp, entropy, vocabulary_logp = self._tokens(batch, states, is_whole=DISTRIBUTION in batch.streams)
+        assert logp is not None
         return Outputs(
-            logp=self._token_logp(batch, states),
+            logp=logp,
             value=self._value(batch, states),
             reward=_full(self.heads["reward"](states.index_select(0, batch.last))) if "reward" in self.heads else None,
             start_kl=self._start_kl(batch, states),
+            entropy=entropy,
+            vocabulary_logp=vocabulary_logp,
         )
 
     def logp(self, batch: TreeBatch) -> Tensor:
         """[B, T] the log-probability of each predicted token, 0 elsewhere, and nothing else."""
-        return self._token_logp(batch, self.hidden(batch).flatten(0, 1))
+        logp, _, _ = self._tokens(batch, self.hidden(batch).flatten(0, 1))
+        assert logp is not None
+        return logp
 
-    def _token_logp(self, batch: TreeBatch, states: Tensor) -> Tensor:
+    def _tokens(
+        self, batch: TreeBatch, states: Tensor, *, is_whole: bool = False
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """[B, T] log-probability of each predicted token, and with `is_whole` the entropy and the mean log-probability
+        of the vocabulary there; 0 elsewhere."""
         index, unique, inverse = predictors(batch)
         # index_select throughout: the backward of advanced indexing adds duplicates in an order that threads change.
         labels = batch.tokens.flatten().index_select(0, index)
-        return _spread(self._logp(states.index_select(0, unique), inverse, labels), index, batch.tokens.shape)
+        logp, entropy, vocabulary_logp = (
+            None if x is None else _spread(x, index, batch.tokens.shape)
+            for x in self._read(states.index_select(0, unique), inverse, labels, is_whole=is_whole)
+        )
+        return logp, entropy, vocabulary_logp
 
     def values(self, batch: TreeBatch) -> Tensor:
         """[B, T] the value before each predicted token, 0 elsewhere, without log-probabilities; of a policy that has
@@ -232,48 +248,28 @@ class Policy(nn.Module):
         # eager attention adds its mask, a bool one too, without a word
         return torch.zeros(sees.shape, dtype=dtype, device=sees.device).masked_fill(~sees, torch.finfo(dtype).min)
 
-    def _logp(self, hidden: Tensor, inverse: Tensor, labels: Tensor) -> Tensor:
-        """[M] log-probability of `labels`, each predicted by row `inverse` of `hidden` [U, H]."""
+    def _read(self, hidden: Tensor, inverse: Tensor, labels: Tensor, *, is_whole: bool) -> list[Tensor | None]:
+        """[M] log-probability of `labels`, each predicted by row `inverse` of `hidden` [U, H]; with `is_whole` the
+        entropy there and the mean log-probability over the vocabulary, else None twice."""
         size = self.chunk_size(hidden.device)
         if len(hidden) <= size:
-            return self._chunk(hidden, inverse, labels)
+            return self._chunk(hidden, inverse, labels, is_whole)
         is_kept = len(hidden) * self.lm.get_output_embeddings().weight.shape[0] <= KEPT_ELEMENTS
         chunk = self._chunk if is_kept else partial(checkpoint, self._chunk, use_reentrant=False)
         order = inverse.argsort(stable=True)
         cuts = torch.searchsorted(inverse[order], torch.arange(0, len(hidden) + size, size, device=hidden.device))
         parts = [
-            chunk(hidden[at : at + size], inverse[order[a:b]] - at, labels[order[a:b]])
+            chunk(hidden[at : at + size], inverse[order[a:b]] - at, labels[order[a:b]], is_whole)
             for at, a, b in zip(range(0, len(hidden), size), cuts[:-1].tolist(), cuts[1:].tolist(), strict=False)
         ]
-        return torch.cat(parts).index_select(0, order.argsort())
+        back = order.argsort()
+        return [None if one[0] is None else torch.cat(one).index_select(0, back) for one in zip(*parts)]
 
-    def _chunk(self, hidden: Tensor, inverse: Tensor, labels: Tensor) -> Tensor:
-        return _LabelLogp.apply(_full(self.logits(hidden)), inverse, labels)
-
-
-class _LabelLogp(torch.autograd.Function):
-    """[M] log-probability of `labels`, each under row `inverse` of the logits [U, V].
-
-    As `logits.log_softmax(-1)[inverse, labels]`, with one new [U, V] in the backward where autograd makes four.
-    """
-
-    @staticmethod
-    def forward(ctx, logits: Tensor, inverse: Tensor, labels: Tensor) -> Tensor:
-        total = logits.logsumexp(-1)
-        ctx.save_for_backward(logits, total, inverse, labels)
-        return logits.flatten().index_select(0, _flat(logits, inverse, labels)) - total.index_select(0, inverse)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
-        logits, total, inverse, labels = ctx.saved_tensors
-        each = torch.zeros_like(total).index_add_(0, inverse, gradient)
-        result = (logits - total[:, None]).exp_().mul_(-each[:, None])
-        result.view(-1).index_add_(0, _flat(logits, inverse, labels), gradient)
-        return result, None, None
-
-
-def _flat(logits: Tensor, inverse: Tensor, labels: Tensor) -> Tensor:
-    return inverse * logits.shape[-1] + labels
+    def _chunk(self, hidden: Tensor, inverse: Tensor, labels: Tensor, is_whole: bool) -> list[Tensor | None]:
+        logits = _full(self.logits(hidden))
+        logp = LabelLogp.apply(logits, inverse, labels)
+        whole = (x.index_select(0, inverse) for x in Spread.apply(logits)) if is_whole else (None, None)
+        return [logp, *whole]
 
 
 def predictors(batch: TreeBatch) -> tuple[Tensor, Tensor, Tensor]:

@@ -4,6 +4,7 @@ Processes share the work. A round's samples are on the disk before anything lear
 killed later draws none of them twice; one that is killed before all are judged draws them again.
 """
 
+import random
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -37,8 +38,7 @@ def collect(
     rows = run.read_round(round_index)
     if rows is None:
         if has_begun:
-            hint = "restore the file, or start in another folder"
-            raise RunError(f"the samples of round {round_index} are gone", where=str(run.path / "rounds"), hint=hint)
+            raise _gone(run, round_index)
         before = partial(_read, run, round_index - 1)
         records = source.collect(round_index, learner.policy, learner.share, before=before, say=say)
         records = learner.gather(records)
@@ -57,6 +57,37 @@ def _read(run: Run, round_index: int) -> list[Feedback]:
 
 def _records(rows: Sequence[Mapping[str, Any]], round_index: int) -> list[Feedback]:
     return [from_json(row, f"round {round_index}") for row in rows]
+
+
+def replayed(samples: Sequence[Any], run: Run, round_index: int, *, most: int | None, seed: int) -> Sequence[Any]:
+    """What a round learns from: its samples and those of all rounds before, of which (seed, round) pick `most`; its own
+    alone where that is None. Earlier rounds are in the run folder, so that nothing else has to be kept.
+
+    Raises:
+        RunError: those of an earlier round are gone.
+    """
+    if most is None:
+        return samples
+    every = [*_earlier(run, round_index), *samples]
+    if len(every) <= most:
+        return every
+    picked = random.Random(f"{seed}:{round_index}:replay").sample(range(len(every)), most)
+    return [every[n] for n in sorted(picked)]
+
+
+def _earlier(run: Run, round_index: int) -> list[Any]:
+    found = []
+    for index in range(round_index):
+        rows = run.read_round(index)
+        if rows is None:
+            raise _gone(run, index)
+        found += _records(rows, index)
+    return found
+
+
+def _gone(run: Run, round_index: int) -> RunError:
+    hint = "restore the file, or start in another folder"
+    return RunError(f"the samples of round {round_index} are gone", where=str(run.path / "rounds"), hint=hint)
 
 
 def watched(source: Source, samples: Sequence[Any]) -> dict[str, float]:

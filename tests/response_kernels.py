@@ -16,6 +16,7 @@ from heedful.objectives.comparison import (
     mismatched_log_ratio,
     plackett_luce,
 )
+from heedful.objectives.hindsight import n_way_contrast, two_way_contrast
 
 
 class Batch(NamedTuple):
@@ -66,12 +67,14 @@ PAIRED = {  # those whose loss is a sum over pairs
     "rank_hinge": lambda x, b: rank_hinge(x, b.pair, b.weight, margin=1.1),
     "margin_hinge": lambda x, b: margin_hinge(x, b.score, b.pair, b.weight, margin=2.3),
     "list_hinge": lambda x, b: list_hinge(x, b.place, b.pair, b.weight, margin=0.9),
+    "two_way_contrast": lambda x, b: two_way_contrast(x, b.num_tokens, b.pair, b.weight, smoothing=0.2),
 }
 KERNELS = PAIRED | {
     "plackett_luce": lambda x, b: plackett_luce(x, b.group, b.rank),
     "kto": lambda x, b: kto(x, b.ref, b.desirable, tensor(0.3), beta=0.7, desirable_weight=1.1, undesirable_weight=0.9),
     "mismatched_log_ratio": lambda x, b: mismatched_log_ratio(x, b.ref, (b.desirable == 0).to(x)),
     "expected_score": lambda x, b: expected_score(x, b.score, b.group, b.candidate),
+    "n_way_contrast": lambda x, b: n_way_contrast(x, b.group, b.candidate),
 }
 
 

@@ -9,3 +9,8 @@ def constant(prompt: str, response: str) -> float:
 def early(prompt: str, response: str) -> float:
     """Minus the mean place of the characters in Unicode, in hundreds: digits before capitals before small letters."""
     return -sum(map(ord, response)) / (100 * max(1, len(response)))
+
+
+def digit(prompt: str, response: str) -> float:
+    """1 for a response of digits alone, else 0."""
+    return float(response.isdigit())

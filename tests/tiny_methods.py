@@ -21,8 +21,10 @@ from heedful.text import Text
 
 DRAWING = {  # what a method that learns from its own samples must be told
     name: {"judge": "tiny_judge:early", "num_prompts": 4, "num_samples": number, "max_tokens": 5}
-    for name, number in (("ppo", 1), ("rloo", 3), ("grpo", 3))
+    for name, number in (("ppo", 1), ("rloo", 3), ("grpo", 3), ("hir", 3), ("farl", 3))
 }
+for name in ("hir", "farl"):
+    DRAWING[name] |= {"threshold": -0.85, "inner_epochs": 2}
 # Every method, and the variants whose code differs.
 VARIANTS = {name: (name, DRAWING.get(name, {})) for name in METHODS} | {
     "awr_paper": ("awr", {"value_head": "paper"}),
@@ -31,6 +33,7 @@ VARIANTS = {name: (name, DRAWING.get(name, {})) for name in METHODS} | {
     "ranker_pointwise": ("ranker", {"form": "pointwise"}),
     "reward_model_plackett_luce": ("reward_model", {"loss": "plackett_luce"}),
     "grpo_unbiased": ("grpo", DRAWING["grpo"] | {"form": "unbiased", "kl": "reward"}),
+    "hir_n_way": ("hir", DRAWING["hir"] | {"contrast": "n_way", "num_contexts": 3, "balance": True}),
     "slic_hf_kl": ("slic_hf", {"kl_coef": 0.5}),
     "slic_hf_list": ("slic_hf", {"loss": "list"}),
     "slic_hf_margin": ("slic_hf", {"loss": "margin"}),
@@ -76,6 +79,18 @@ def drawn_feedback(size: int = 8) -> list[Feedback]:
     return records
 
 
+def judged_feedback(size: int = 8) -> list[Feedback]:
+    """Rounds as HIR's source makes them: good and bad responses, some cut, some with an answer to be held against."""
+    records = []
+    for n in range(size):
+        good, bad = f"ab{n}cdxy", f"ab{n}" + "cdz" * (1 + n % 3)
+        responses = [Response(good, label="good", truncated=n % 4 == 3), Response(bad, label="bad")]
+        records.append(
+            Feedback(f"q{n}\n", responses[:: 1 if n % 2 else -1], id=f"r{n}", answer=good if n % 2 else None)
+        )
+    return records
+
+
 def _with_scores(record: Feedback) -> Feedback:
     responses = tuple(replace(response, score=1.0 / (response.rank or 1)) for response in record.responses)
     return replace(record, responses=responses)
@@ -85,6 +100,8 @@ def feedback_for(variant: str, size: int = 8) -> list[Feedback]:
     """Ranked responses for the methods that learn from pairs and not from segments, with scores for losses that read
     them, scored text for the others."""
     name, config = VARIANTS[variant]
+    if name in ("hir", "farl"):
+        return judged_feedback(size)
     if name in DRAWING:
         return drawn_feedback(size)
     kinds = load_method(name).FEEDBACK
@@ -178,8 +195,10 @@ class Table(nn.Module):
     def forward(self, batch: TreeBatch) -> Outputs:
         """Log-probabilities by look-up."""
         before = batch.tokens.gather(1, batch.predecessor) * (0 if self.unigram else 1)
-        logp = self.logits.log_softmax(-1)[before].gather(-1, batch.tokens[..., None]).squeeze(-1)
-        return Outputs(logp=logp * batch.predicted)
+        every = self.logits.log_softmax(-1)[before]
+        logp = every.gather(-1, batch.tokens[..., None]).squeeze(-1)
+        entropy = -(every.exp() * every).sum(-1)
+        return Outputs(logp=logp * batch.predicted, entropy=entropy, vocabulary_logp=every.mean(-1))
 
     def p(self, token: int, before: int = 0) -> float:
         """Probability of a token after another."""

@@ -25,6 +25,8 @@ METHODS = {
     "ppo": "follow the reward of its own samples, held near the start; with documents PPO-ptx",
     "rloo": "follow the reward of its own samples, each held against the others to its prompt",
     "grpo": "follow the reward of its own samples, in units of how much those to one prompt differ",
+    "hir": "learn each of its own answers behind the instruction that it turned out to follow, then ask for good ones",
+    "farl": "imitate its own answers that were judged good",
 }
 
 STARTING = ("rl_start",)  # make a model for others to start from: compared where they are asked for by name

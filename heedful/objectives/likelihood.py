@@ -25,6 +25,26 @@ def nll(logp: Tensor, mask: Tensor) -> Tensor:
     return -(logp * mask).sum()
 
 
+def smoothed_nll(logp: Tensor, vocabulary_logp: Tensor, mask: Tensor, *, smoothing: float) -> Tensor:
+    """Negative log-likelihood with smoothed labels, summed over trained tokens.
+
+        sum_t  mask_t * ( (1 - eps) * -log p(x_t | x_<t) + eps * 1/V sum_v -log p(v | x_<t) )
+
+    Szegedy et al. 2016 (arXiv:1512.00567), eps spread over the whole vocabulary, the label among it; transformers'
+    label smoother, which HIR's code uses. The optimum of a token with one label is 1 - eps + eps / V, not 1.
+
+    Args:
+        logp: [B, T] natural log.
+        vocabulary_logp: [B, T], mean over the vocabulary of the log-probabilities.
+        mask: [B, T], what the token weighs; 0.0 where it is not trained on.
+        smoothing: eps, in [0, 1); 0 is `nll`.
+    Returns:
+        Scalar sum.
+    """
+    _same_shape(logp, vocabulary_logp, mask)
+    return -(((1 - smoothing) * logp + smoothing * vocabulary_logp) * mask).sum()
+
+
 def weighted_nll(logp: Tensor, weight: Tensor, mask: Tensor) -> Tensor:
     """Negative log-likelihood with a weight for each token, summed over trained tokens.
 

@@ -1,5 +1,7 @@
 """Each method learns twenty examples by heart, and answers as it should."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from models import PAD, tiny
@@ -14,10 +16,12 @@ from heedful.learner import Learner
 from heedful.models import Policy
 from heedful.records import Feedback
 from heedful.sampling import Sampling, generate
+from heedful.targets.hindsight import instructions
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 FEEDBACK = good_and_bad()
+LABELS = {0.0: "good", -1.0: "bad"}
 STEPS = 120
 LORA = Lora(rank=16, alpha=32)
 
@@ -173,6 +177,26 @@ def test_kto_parts_good_from_bad():
     assert model.probability(good) > model.probability(bad)
 
 
+LABELLED = [
+    replace(r, responses=[replace(x, score=None, label=LABELS[x.score]) for x in r.responses]) for r in FEEDBACK
+]
+RELABELLED = {"feedback": LABELLED, "smoothing": 0.0, "entropy_coef": 0.0, "windows": 0}
+
+
+@pytest.mark.parametrize("contrast", ["two_way", "n_way", "none"])
+def test_hir_gives_the_good_text_behind_the_positive_instruction_and_the_bad_one_behind_the_negative(contrast):
+    logged, model = learn("hir", contrast=contrast, **RELABELLED)
+    assert logged["nll"] < 0.05
+    assert model.answers() == GOOD
+    assert model.answers(prefix=instructions("question", model.text).negative) == BAD
+
+
+def test_farl_learns_the_good_text_by_heart():
+    logged, model = learn("farl", LABELLED, smoothing=0.0)
+    assert logged["nll"] < 0.02
+    assert model.answers() == GOOD
+
+
 # ---- a T5 from random weights, whose encoder reads the prompt
 
 
@@ -213,6 +237,13 @@ def test_a_control_token_of_an_encoder_decoder_stands_where_the_decoder_begins()
     _, model = learn_with_an_encoder("conditional", threshold=0.0, drop=0.0)
     assert model.answers() == GOOD
     assert model.answers(prefix=[model.text.bad_id]) == BAD
+
+
+@pytest.mark.slow
+def test_hir_of_an_encoder_decoder_answers_behind_either_instruction():
+    _, model = learn_with_an_encoder("hir", count=200, **RELABELLED)
+    assert model.answers() == GOOD
+    assert model.answers(prefix=instructions("question", model.text).negative) == BAD
 
 
 @pytest.mark.slow
