@@ -3,7 +3,14 @@
 import math
 
 import pytest
+import torch
+from models import tiny
 from tiny_methods import build, converge, words
+from tiny_text import letters
+
+import heedful
+from heedful.models import load, load_text
+from heedful.records import Feedback, Response
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -104,3 +111,42 @@ def test_a_constant_label_costs_nothing_once_learned():
     p = bigram("conditional", FIFTH, threshold=-1e9, drop=0.0)
     assert p("+", "BOS") == close(1.0, abs=TOLERANCE)
     assert p("x", "+") == close(0.2, abs=TOLERANCE)  # MLE's rate
+
+
+@pytest.mark.slow
+def test_p14_dpo_reaches_the_start_tilted_by_the_reward(tmp_path):
+    """Pairs with exactly the frequencies of Bradley-Terry: three responses of one token, rewards 0, ln 3 and ln 9."""
+    beta, texts, rewards = 0.5, "axq", (0.0, math.log(3), math.log(9))
+    wins = {(0, 1): 5, (1, 0): 15, (1, 2): 5, (2, 1): 15, (0, 2): 2, (2, 0): 18}  # of twenty of each pair
+    ranked = {
+        pair: tuple(Response(texts[n], truncated=True, rank=rank) for rank, n in enumerate(pair, 1)) for pair in wins
+    }
+    records = [Feedback("say:", ranked[pair], id=f"{pair}{k}") for pair, count in wins.items() for k in range(count)]
+    tokenizer = letters()
+    tiny("llama", vocab_size=len(tokenizer)).save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    settings = {
+        "budget": {"steps": 300},
+        "batch_size": len(records),
+        "optim": {"lr": 3e-3, "decay": "linear", "warmup": 0.0, "clip": 100.0, "weight_decay": 0.0},
+        "dtype": "float32",
+        "validation": 0.0,
+        "save_every": 1000,
+        "probes": 0,
+        "method": {"beta": beta},
+    }
+    base = tmp_path / "base"
+    run = heedful.train("dpo", model=base, feedback=records, out=tmp_path / "run", settings=settings, command=[])
+    start, found = (_law(model, texts) for model in (base, run.model_path))
+    goal = (start + torch.tensor(rewards).double() / beta).log_softmax(-1)
+    distance = [(p.exp() * (p - goal)).sum().item() for p in (start, found)]
+    assert distance[0] > 0.3 and distance[1] < 1e-3, distance
+
+
+def _law(model, texts):
+    """The log-probability of each of these responses among themselves."""
+    text = load_text(model, max_length=64)
+    ids = [text.encode_response(one, finished=False)[0] for one in texts]
+    with torch.no_grad():
+        logits = load(model).lm(torch.tensor([text.encode_prompt("say:")])).logits[0, -1].double()
+    return logits[ids].log_softmax(-1)
