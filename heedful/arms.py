@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from heedful.config import unknown
 from heedful.errors import ConfigError
-from heedful.methods import JUDGING, METHODS, load_method
+from heedful.methods import HELPING, JUDGING, METHODS, load_method
 from heedful.results import label
 from heedful.tasks import Task
 from heedful.training import read_settings
@@ -70,9 +70,10 @@ def read_arms(names: Sequence[str] | None, task: Task) -> list[Arm]:
 
 
 def _check(name: str, task: Task) -> None:
-    if name in JUDGING:
+    if name in HELPING:
         answering = f"{BEST_OF_N}/{name}"
-        hint = f"{answering} answers with it" if answering in task.every else "train it, then --judge its run"
+        use = "train it, then --judge its run" if name in JUDGING else "a method that needs it has it trained first"
+        hint = f"{answering} answers with it" if answering in task.every else use
         raise ConfigError(f"{name} writes no text to compare", where="--methods", hint=hint)
     if name not in (known := dict.fromkeys([*METHODS, *task.every])):
         raise unknown(name, "method", [*known, ALL], where="--methods")

@@ -12,7 +12,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from heedful import schedule
+from heedful import checkpoint, schedule
 from heedful.batch import Branch, Group, TreeBatch, by_branch, collate, keep, micro_batches, tree_is_cheaper
 from heedful.config import Optim, Training
 from heedful.errors import RunError
@@ -34,6 +34,7 @@ class Learner:
         ema: decay of the average of the weights that is kept beside them.
         rates: peak learning rates of groups of parameters, where they are not `training.optim.lr`: "value" is the heads
             of that name and the critic.
+        restarts: whether `restart` will be asked for; it costs a copy of what is trained.
 
     Attributes:
         ema: that average, of what is trained, by name; empty where none is kept.
@@ -46,6 +47,7 @@ class Learner:
         *,
         ema: float | None = None,
         rates: Mapping[str, float] | None = None,
+        restarts: bool = False,
     ):
         AcceleratorState._reset_state()  # or a second training in a process could not have another precision
         precision = "bf16" if _forward_dtype(training.dtype, policy) is torch.bfloat16 else "no"
@@ -63,7 +65,35 @@ class Learner:
         self.training, self.rates = training, dict(rates or {})
         self.dtype = next(policy.parameters()).dtype
         self.decay = ema
-        self.ema = {name: value.clone() for name, value in policy.learned().items()} if ema else {}
+        self.ema = _copies(policy.learned()) if ema else {}
+        self.start = _copies(policy.learned()) if restarts else {}  # before any checkpoint is loaded
+
+    def restart(self) -> None:
+        """Go back to the weights of the start, with an optimizer that has seen nothing."""
+        assert self.start, "a learner that restarts is told so when it begins"
+        self.policy.load_learned(self.start)
+        self.optimizer.state.clear()
+        self.ema = _copies(self.policy.learned()) if self.ema else {}
+
+    def tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that learning has changed, for a checkpoint: named tensors, and what the optimizer has beside them."""
+        tensors, optimizer = checkpoint.optimizer_tensors(self.optimizer, self._names())
+        tensors |= {f"policy.{name}": value for name, value in self.policy.learned().items()}
+        return tensors | {f"ema.{name}": value for name, value in self.ema.items()}, optimizer
+
+    def load(self, tensors: Mapping[str, Tensor], optimizer: Mapping[str, Any] | None = None) -> None:
+        """Put back what `tensors` gave; without the optimizer's part the weights and their average alone."""
+        weights, ema = (
+            {name.removeprefix(part): t for name, t in tensors.items() if name.startswith(part)}
+            for part in ("policy.", "ema.")
+        )
+        self.policy.load_learned(weights)
+        self.ema = {name: ema[name].clone() for name in self.ema}
+        if optimizer is not None:
+            checkpoint.load_optimizer(self.optimizer, tensors, optimizer, self._names())
+
+    def _names(self) -> dict[int, str]:
+        return {id(parameter): name for name, parameter in self.policy.named_parameters()}
 
     def batches(self, groups: Sequence[Group]) -> list[TreeBatch]:
         """This process's share of a step, cut by the token budget; every process gets equally many parts."""
@@ -146,7 +176,7 @@ class Learner:
         if not self.ema:
             yield
             return
-        own = {name: value.clone() for name, value in self.policy.learned().items()}
+        own = _copies(self.policy.learned())
         self.policy.load_learned(self.ema)
         try:
             yield
@@ -279,6 +309,10 @@ class Learner:
             return value
         mine = torch.tensor([value], dtype=torch.float64, device=self.accelerator.device)
         return self.accelerator.gather(mine).max().item()
+
+
+def _copies(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in weights.items()}
 
 
 def _ratio(both: Sequence[Tensor], own: Sequence[Tensor]) -> float:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from heedful import checkpoint, rounds, schedule
 from heedful.batch import Group
@@ -54,7 +53,8 @@ def train(
             while a round is drawn with step, round, drawn and of_responses.
         cache: folder for the log-probabilities of the start; in the run folder if not given.
     """
-    learner = Learner(policy, training, ema=method.schedule.ema, rates=method.rates)
+    timing = method.schedule
+    learner = Learner(policy, training, ema=timing.ema, rates=method.rates, restarts=timing.restart)
     frozen_tokens, asked = 0, rounds.begin(method.measures, learner)
     if reads_reference(method):
         samples, _ = rounds.collect(method.source, learner, run, 0)
@@ -88,6 +88,8 @@ class _Loop:
             groups = list(self.method.targets(self._samples(self.state.round_index)))
             _require_read([*self.method.objective, *self.method.statistics], groups)
             limit = self._limit(groups)
+            if plan.restart and self.state.round_index and not self.state.index:
+                self.learner.restart()  # now that its samples are drawn
             if not self.state.step and limit(self.state):
                 hint = "give more seconds, or a budget in tokens"
                 raise RunError("the round's samples took the whole budget: nothing was trained", hint=hint)
@@ -97,6 +99,8 @@ class _Loop:
                 if code := int(self.learner.largest(stop.exit_code)):
                     self._save()
                     raise Stopped(code)
+            if plan.restart and self.state.evaluated != self.state.step:
+                self._evaluate()  # the next round begins without these weights
             self.state.round_index, self.state.index = self.state.round_index + 1, 0
         if self.state.evaluated != self.state.step:  # a run that was killed while it finished has its last numbers
             self._evaluate()
@@ -144,7 +148,8 @@ class _Loop:
 
     def _limit(self, groups: Sequence[Group]) -> Limit:
         training, plan = self.learner.training, self.method.schedule
-        return Limit(training.budget, len(groups), training.batch_size, plan.epochs, plan.rounds, plan.pass_rounds)
+        rounds = plan.rounds, plan.pass_rounds, plan.restart
+        return Limit(training.budget, len(groups), training.batch_size, plan.epochs, *rounds)
 
     def _log(self, metrics: Mapping[str, float], limit: Limit) -> None:
         if not self.learner.accelerator.is_main_process:
@@ -183,9 +188,7 @@ class _Loop:
     def _save(self) -> None:
         self.learner.accelerator.wait_for_everyone()
         if self.learner.accelerator.is_main_process:
-            tensors, optimizer = checkpoint.optimizer_tensors(self.learner.optimizer, _names(self.learner))
-            tensors |= {f"policy.{name}": value for name, value in self.learner.policy.learned().items()}
-            tensors |= {f"ema.{name}": value for name, value in self.learner.ema.items()}
+            tensors, optimizer = self.learner.tensors()
             state = {"loop": asdict(self.state), "optimizer": optimizer, "offsets": self.run.offsets()}
             keep = {self.state.best_step} if self.state.best is not None else set()
             checkpoint.save(
@@ -200,33 +203,20 @@ class _Loop:
                 self.run.cut({})  # lines of a process that died before its first checkpoint
             return
         self.state = State(**found.state["loop"])
-        self._load_policy(found.tensors)
-        checkpoint.load_optimizer(self.learner.optimizer, found.tensors, found.state["optimizer"], _names(self.learner))
+        self.learner.load(found.tensors, found.state["optimizer"])
         if self.learner.accelerator.is_main_process:
             self.run.cut(found.state["offsets"])
         log.info("resumed at step %d of %s", self.state.step, Path(self.run.path).name)
 
     def _restore_best(self) -> None:
         if self.state.best is not None and self.state.best_step != self.state.step:
-            self._load_policy(checkpoint.load_step(self.run.path, self.state.best_step).tensors)
+            self.learner.load(checkpoint.load_step(self.run.path, self.state.best_step).tensors)
         if self.learner.ema:
             self.learner.policy.load_learned(self.learner.ema)
-
-    def _load_policy(self, tensors: Mapping[str, Tensor]) -> None:
-        weights, ema = (
-            {name.removeprefix(part): t for name, t in tensors.items() if name.startswith(part)}
-            for part in ("policy.", "ema.")
-        )
-        self.learner.policy.load_learned(weights)
-        self.learner.ema = {name: ema[name].clone() for name in self.learner.ema}
 
 
 def _num_tokens(work: Work) -> int:
     return sum(group.num_tokens for _, groups in work for group in groups)
-
-
-def _names(learner: Learner) -> dict[int, str]:
-    return {id(parameter): name for name, parameter in learner.policy.named_parameters()}
 
 
 def _better(value: float, best: float | None, direction: str) -> bool:

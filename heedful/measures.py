@@ -75,9 +75,9 @@ class MeanScore:
     text: Text
     max_tokens: int
     seed: int = 0
+    temperature: float = 1.0
     name: str = "judge_score"
     prefix: Sequence[int] = ()
-    temperature: float = 1.0
 
     def begin(self, policy: Policy, share: Share) -> Cost:
         """Nothing is compared with the start."""

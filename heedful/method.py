@@ -217,6 +217,8 @@ class Schedule:
         pass_rounds: rounds in which every prompt is asked once: an epoch of the budget where `rounds` is None.
         replay: most samples that a round learns from, drawn from its own and those of all rounds before; None: its own.
         ema: decay of an average of the weights over steps, which is what is measured and kept; None keeps none.
+        restart: each round learns from the weights of the start anew, with a learning rate of its own; its samples are
+            those of the model that the round before led to. For a fixed number of rounds.
         select: metric and direction ("min" or "max") that choose the checkpoint to export.
     """
 
@@ -225,6 +227,7 @@ class Schedule:
     pass_rounds: int = 1
     replay: int | None = None
     ema: float | None = None
+    restart: bool = False
     select: tuple[str, str] = ("eval_loss", "min")
 
 

@@ -7,6 +7,7 @@ from heedful.errors import DataError
 from heedful.records import Feedback
 
 KL_COEF = "kl_coef"  # key of a record's metadata: what a nat of KL from the start cost in its round
+DRAWS = "num_draws"  # key of a record's metadata: how many responses were drawn, empty ones too
 ROLLOUTS = "rollouts"  # key of a record's metadata: what was drawn, as objects with the fields of `Rollout`
 
 

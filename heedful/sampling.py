@@ -138,7 +138,7 @@ def best_of_n(samples: Sequence[Sequence[Sample]], scores: Sequence[Sequence[flo
     n is the number of samples given. Two cautions when the pick is reported. Its own score is a maximum of n, so
     under a learned or noisy scorer it flatters the pick: report another scorer, or fresh scores. And the policy
     so defined is at most log n - (n - 1) / n nats of KL from the one that drew the samples (Beirami et al. 2024,
-    arXiv:2401.01879), whatever the scorer.
+    arXiv:2401.01879), whatever the scorer; less where scores are equal (see evals/best_of_n.py).
 
     Args:
         samples, scores: [prompt][n], higher is better.

@@ -45,6 +45,7 @@ class Limit:
         num_rows: groups of this round.
         rounds: None where their number is open.
         pass_rounds: rounds in which every prompt is asked once, where it is open.
+        restart: each round has a learning rate from its rise to its decay; where their number is fixed.
     """
 
     def __init__(
@@ -55,8 +56,10 @@ class Limit:
         epochs: int | None,
         rounds: int | None = 1,
         pass_rounds: int = 1,
+        restart: bool = False,
     ):
-        self.rounds, self.pass_rounds = rounds, pass_rounds
+        assert rounds or not restart, "rounds that restart have a number, or none could have a share of the budget"
+        self.rounds, self.pass_rounds, self.restart = rounds, pass_rounds, restart
         self.steps_per_epoch = num_rows / min(batch_size, num_rows)
         self.unit, self.amount = limiting(budget, epochs if rounds else 1)
         if self.unit == "epochs" and rounds:
@@ -77,11 +80,12 @@ class Limit:
 
     def middle(self, state: Spent, tokens: int) -> float:
         """Progress half-way through the next step, of `tokens` tokens: there neither the first step of a warm-up nor
-        the last of a decay has a learning rate of 0."""
+        the last of a decay has a learning rate of 0. Progress of the round, where each restarts."""
         seconds = state.seconds / max(1, state.step)
         step = {"tokens": tokens, "steps": 1, "seconds": seconds, "epochs": 1}[self.unit] / self.amount
-        done = self.progress(state)
-        return done + min(step, 1.0 - done) / 2
+        parts, number = (self.rounds or 1, state.round_index) if self.restart else (1, 0)
+        done = self.progress(state) * parts - number
+        return done + min(step * parts, 1.0 - done) / 2
 
     def fit(self, state: Spent, sizes: Sequence[int], *, beside: int = 0) -> int:
         """How many of the next step's rows a budget in tokens still has room for; one at least, so that it ends as

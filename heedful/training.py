@@ -30,7 +30,7 @@ from heedful.errors import ConfigError, DataError, RunError
 from heedful.loop import Evaluate
 from heedful.loop import train as run_loop
 from heedful.method import Inputs, Method, Sampler, anchored
-from heedful.methods import BESIDE, JUDGING, METHODS, feedback_of, load_method
+from heedful.methods import BESIDE, HELPING, METHODS, feedback_of, load_method
 from heedful.mirrors import start as start_mirrors
 from heedful.models import (
     Policy,
@@ -283,11 +283,13 @@ def _require_same_judges(run: Run, judges: Mapping[str, str]) -> None:
 
 @contextmanager
 def _unless_refused(run: Run, is_new: bool) -> Iterator[None]:
-    """Leave no folder behind where nothing was trained: the model or the feedback turned out not to do."""
+    """Leave no folder behind where nothing was trained: the model or the feedback turned out not to do, or a first
+    round of samples, of which a line is logged."""
     try:
         yield
-    except Exception:
-        if is_new and not checkpoint.steps(run.path) and not run.metrics():
+    except Exception as error:
+        logged = [line for line in run.metrics() if "loss" in line or not isinstance(error, DataError)]
+        if is_new and not checkpoint.steps(run.path) and not logged:
             shutil.rmtree(run.path, ignore_errors=True)  # the lock is held, and some systems keep such files
         raise
 
@@ -299,7 +301,7 @@ def _first_step(run: Run) -> int:
 
 def _probes(run: Run, prepared: Prepared) -> Evaluate:
     """Samples of held-out prompts, or of the first ones where none is held out; a model that judges writes none."""
-    records = () if prepared.name in JUDGING else prepared.held_out or prepared.feedback
+    records = () if prepared.name in HELPING else prepared.held_out or prepared.feedback
     return Probes(run, prepared.text, records, prepared.method.inference, number=prepared.settings.probes)
 
 

@@ -13,6 +13,8 @@ TITLES = {
     "name_accuracy": "Accuracy on names",
     "compiles_share": "Compiles and counts",
     "kl_to_base": "KL to the base",
+    "best_of_n_kl": "KL of best-of-n from its draws, by quantiles",
+    "best_of_n_kl_bound": "KL of best-of-n from its draws, at most",
     "length": "Length",
     "accuracy": "Accuracy",
     "pref_accuracy": "Preference accuracy",
@@ -41,6 +43,8 @@ GUARDS = (
     "line_length",
     "ast_distance",
     "kl_to_base",
+    "best_of_n_kl",
+    "best_of_n_kl_bound",
     "length",
     "crashes",
 )

@@ -36,7 +36,8 @@ ALLOWED = {
     "objectives": "batch method",
     "rollout": "records",
     "verdict": "card text",
-    "targets": "batch records rollout text verdict",
+    "editing": "card records text",
+    "targets": "batch editing records rollout text verdict",
     "data": "batch disk records text",
     "masking": "batch",
     "adapters": "config disk export",
@@ -51,17 +52,19 @@ ALLOWED = {
     "adapter_export": "adapters card export models reward reward_export",
     "ranker": "batch export frozen models text verdict",
     "scorers": "disk models ranker records reward text",
+    "refiner": "batch editing export models ranker records sampling text",
     "scoring": "records scorers",
-    "sources": "batch data frozen method models records rollout sampling schedule scorers text",
+    "sources": "batch data editing frozen method models records refiner rollout sampling schedule scorers text",
     "measures": "method models records sampling scorers text",
     "rounds": "learner method records runs",
     "state": "method",
     "export": "card disk runs",
     "checkpoint": "disk export runs",
-    "learner": "batch config method models schedule",
+    "learner": "batch checkpoint config method models schedule",
     "reference": "adapters batch disk learner method",
     "loop": "batch checkpoint config learner masking method models reference rounds runs schedule signals state",
-    "methods": "config measures method objectives records sampling scorers sources targets text verdict",
+    "methods": "config editing measures method objectives records refiner rollout sampling "
+    "scorers sources targets text verdict",
     "probes": "models records runs sampling text",
     "memory": "",
     "training": "adapter_export adapters batch checkpoint config data disk loop memory method methods mirrors models "
@@ -84,7 +87,17 @@ ALLOWED = {
 TORCH = {"torch", "transformers", "accelerate", "peft", "safetensors", "tokenizers"}
 TORCH_FREE = [
     *("errors", "records", "visible", "wording", "signals", "mirrors", "disk", "config", "schedule", "runs", "results"),
-    *("standings", "terminal", "report", "scorers", "scoring", "data", "evals.stats", "evals.summary"),
+    *(
+        "standings",
+        "terminal",
+        "report",
+        "scorers",
+        "scoring",
+        "data",
+        "evals.stats",
+        "evals.summary",
+        "evals.best_of_n",
+    ),
     *("tasks.pep8.assets", "cli", "__init__"),
 ]
 HEAVY = TORCH | {"numpy", "pydantic", "yaml", "rich", "datasets", "pandas", "pycodestyle"}  # not for --help

@@ -12,5 +12,10 @@ def early(prompt: str, response: str) -> float:
 
 
 def digit(prompt: str, response: str) -> float:
-    """1 for a response of digits alone, else 0."""
+    """1 for a response of digits, 0 for any other."""
     return float(response.isdigit())
+
+
+def kind(prompt: str, response: str) -> float:
+    """2 for digits, 1 for small letters, 0 for the rest: many texts of one score."""
+    return 2.0 if response.isdigit() else float(response.islower())

@@ -1,27 +1,36 @@
 """Methods on feedback and models so small that a test can train them."""
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 
 import torch
 from models import tiny
-from tiny_text import make_text, scored
+from tiny_text import letters, make_text, scored
 from torch import Tensor, nn
 
 from heedful.batch import Group, TreeBatch, collate
 from heedful.config import Training, parse
+from heedful.editing import CHOSEN, FORMS, INFO
+from heedful.export import export
 from heedful.learner import Learner
 from heedful.method import Inputs, Method, Outputs, anchored
 from heedful.methods import METHODS, load_method
 from heedful.models import Policy
 from heedful.records import Feedback, Response
 from heedful.reference import reads_reference, with_reference
-from heedful.rollout import KL_COEF, ROLLOUTS
+from heedful.rollout import DRAWS, KL_COEF, ROLLOUTS
 from heedful.text import Text
 
+TINY = "tiny"  # stands for the folder of `tiny_writer`
 DRAWING = {  # what a method that learns from its own samples must be told
     name: {"judge": "tiny_judge:early", "num_prompts": 4, "num_samples": number, "max_tokens": 5}
-    for name, number in (("ppo", 1), ("rloo", 3), ("grpo", 3), ("hir", 3), ("farl", 3))
+    for name, number in (("ppo", 1), ("rloo", 3), ("grpo", 3), ("raft", 3), ("hir", 3), ("farl", 3))
+} | {
+    "rest_em": {"judge": "tiny_judge:early", "num_samples": 4, "max_tokens": 5, "threshold": -0.8},
+    "ilf": {"refiner": TINY, "critic": "pep8", "judge": "tiny_judge:early", "num_refinements": 3, "max_tokens": 5},
 }
 for name in ("hir", "farl"):
     DRAWING[name] |= {"threshold": -0.85, "inner_epochs": 2}
@@ -68,14 +77,23 @@ def drawn_feedback(size: int = 8) -> list[Feedback]:
     text = make_text(merges=[("a", "b"), ("c", "d")])
     records = []
     for n in range(size):
-        drawn = []
+        drawn, responses = [], []
         for k in range(3):
             is_cut = (n + k) % 4 == 3
             tokens = text.encode_response(f"ab{n}" + "cd" * k, finished=not is_cut)
             numbers = [-4.5 - 0.1 * ((n + k + t) % 5) for t in range(len(tokens))]
             more = {"ref_logp": [logp - 0.05 * k for logp in numbers], "value": [0.1 * t for t in range(len(tokens))]}
-            drawn.append({"tokens": tokens, "logp": numbers, "reward": 0.3 * k - 0.1 * n, "is_cut": is_cut} | more)
-        records.append(Feedback(f"q{n}\n", (Response("x"),), id=f"r{n}", metadata={ROLLOUTS: drawn, KL_COEF: 0.02}))
+            reward = 0.3 * k - 0.1 * n
+            drawn.append({"tokens": tokens, "logp": numbers, "reward": reward, "is_cut": is_cut} | more)
+            responses.append(Response(f"ab{n}" + "cd" * k, score=reward - 0.6, truncated=is_cut))
+        records.append(
+            Feedback(
+                f"q{n}\n",
+                tuple(responses),
+                id=f"r{n}",
+                metadata={ROLLOUTS: drawn, KL_COEF: 0.02, CHOSEN: n % 3, DRAWS: 3},
+            )
+        )
     return records
 
 
@@ -89,6 +107,37 @@ def judged_feedback(size: int = 8) -> list[Feedback]:
             Feedback(f"q{n}\n", responses[:: 1 if n % 2 else -1], id=f"r{n}", answer=good if n % 2 else None)
         )
     return records
+
+
+def refined_feedback(size: int = 8) -> list[Feedback]:
+    """Responses with a critique, or none, and a refinement, some cut; "ab" and "cd" merge."""
+    records = []
+    for n in range(size):
+        critique = f"no {n}" if n % 3 else None
+        mended = Response(f"ab{n}cd", critique=critique, refinement="cd" * (1 + n % 2), truncated=n % 4 == 3)
+        records.append(Feedback(f"q{n}\n", (mended, Response("xy", critique="say more")), id=f"r{n}"))
+    return records
+
+
+def tiny_writer(folder: Path, writes: str = "refinement") -> Path:
+    """A random model that is asked to refine, or to criticise."""
+    if not folder.exists():
+        info = {"method": "refiner", INFO: FORMS[writes].to_json(), "max_length": 256}
+        tokenizer = letters()
+        export(tiny("gpt2", vocab_size=len(tokenizer), seed=1), tokenizer, folder, info)
+    return folder
+
+
+@cache
+def _writer() -> tempfile.TemporaryDirectory:
+    return tempfile.TemporaryDirectory()
+
+
+def named(config: dict, folder: Path | None = None) -> dict:
+    """The settings with the folder of a model in the place of its name."""
+    if config.get("refiner") != TINY:
+        return config
+    return config | {"refiner": str(tiny_writer(folder or Path(_writer().name) / "refiner"))}
 
 
 def _with_scores(record: Feedback) -> Feedback:
@@ -105,6 +154,8 @@ def feedback_for(variant: str, size: int = 8) -> list[Feedback]:
     if name in DRAWING:
         return drawn_feedback(size)
     kinds = load_method(name).FEEDBACK
+    if name == "refiner":
+        return refined_feedback(size)
     if config.get("loss") in ("list", "margin", "reward"):
         return [_with_scores(record) for record in compared_feedback(size)]
     return compared_feedback(size) if "pairs" in kinds and "segments" not in kinds else mixed_feedback(size)
@@ -123,7 +174,7 @@ def build(name: str, feedback: Sequence[Feedback], *, text: Text | None = None, 
     """A method as `heedful.training.prepare` builds it, with the rows of its first round."""
     text = text or make_text(merges=[("a", "b"), ("c", "d")], control=True)
     module = load_method(name)
-    config = DRAWING.get(name, {}) | config
+    config = named(DRAWING.get(name, {}) | config)
     method = module.build(parse(module.Config, config), Inputs(feedback=feedback, text=text))
     samples = feedback if name in DRAWING else method.source.collect(0)
     return Built(method, text, list(method.targets(samples)))
@@ -132,7 +183,8 @@ def build(name: str, feedback: Sequence[Feedback], *, text: Text | None = None, 
 def build_variant(name: str, feedback: Sequence[Feedback], **options) -> Built:
     """As `build`, by a key of `VARIANTS`; thresholds are 0 so that both sides of them occur."""
     method, config = VARIANTS[name]
-    threshold = {"threshold": 0.0} if "threshold" in load_method(method).Config.model_fields else {}
+    has_threshold = "threshold" in load_method(method).Config.model_fields and "threshold" not in config
+    threshold = {"threshold": 0.0} if has_threshold else {}
     if method == "filtering":
         threshold = {"threshold": -0.3}
     return build(method, feedback, **{**threshold, **config, **options})

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from models import tiny
-from tiny_methods import VARIANTS, feedback_for
+from tiny_methods import VARIANTS, feedback_for, named, tiny_writer
 from tiny_text import letters
 
 import heedful
@@ -29,11 +29,12 @@ SETTINGS = {
 
 
 def base(folder: Path) -> Path:
-    """A random model with its tokenizer, made once."""
+    """A random model with its tokenizer, and beside it one that refines, made once."""
     if not (folder / "model.safetensors").exists():
         tokenizer = letters(merges=[("a", "b"), ("c", "d")])
         tiny("gpt2", vocab_size=len(tokenizer)).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        tiny_writer(folder.parent / "writer")
     return folder
 
 
@@ -56,7 +57,7 @@ def train(variant: str, out: Path, *, resume: bool = False, **settings):
         model=out / "base",
         feedback=feedback(variant),
         out=out / variant,
-        settings=SETTINGS | settings | {"method": threshold | config},
+        settings=SETTINGS | settings | {"method": threshold | named(config, out / "writer")},
         resume=resume,
         command=[],
     )

@@ -5,7 +5,7 @@ import importlib
 from types import ModuleType
 
 from heedful.config import Strict, unknown
-from heedful.scorers import JUDGING as JUDGING  # of METHODS those with nothing to rank beside the others
+from heedful.scorers import JUDGING as JUDGING  # those whose models score text and write none
 
 METHODS = {
     "mle": "train on everything, whatever was said of it",
@@ -27,13 +27,17 @@ METHODS = {
     "grpo": "follow the reward of its own samples, in units of how much those to one prompt differ",
     "hir": "learn each of its own answers behind the instruction that it turned out to follow, then ask for good ones",
     "farl": "imitate its own answers that were judged good",
+    "rest_em": "imitate those of its own samples that are right, from the start anew each round",
+    "raft": "imitate the best of several of its own samples, again and again",
+    "refiner": "mend a response as its critique says, or write the critique",
+    "ilf": "imitate its own samples as a refiner mends them by what was said of them",
 }
 
 STARTING = ("rl_start",)  # make a model for others to start from: compared where they are asked for by name
+HELPING = (*JUDGING, "refiner")  # those with nothing to rank beside the others
 
-BESIDE = dict.fromkeys(
-    ("chain_of_hindsight", "rl_start", "ppo"), frozenset({"documents"})
-)  # read where there is any; never enough
+# Read where there is any, and never enough.
+BESIDE = dict.fromkeys(("chain_of_hindsight", "rl_start", "ppo"), frozenset({"documents"}))
 
 
 def load_method(name: str) -> ModuleType:

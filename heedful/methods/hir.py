@@ -30,7 +30,7 @@ TRAINING: dict[str, Any] = {  # the paper's Table 7; a constant rate and no deca
     "optim": {"lr": 5e-4, "weight_decay": 0.0, "decay": "constant", "warmup": 0.0},
     "batch_size": 64,
 }
-FEEDBACK = frozenset({("prompts", "answers")})
+FEEDBACK = frozenset({"answers"})
 
 
 class Drawing(Strict):

@@ -15,14 +15,12 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from heedful.config import Strict
-from heedful.errors import ConfigError
 from heedful.measures import MeanScore
 from heedful.method import Inputs, Method, Schedule, term
 from heedful.objectives.likelihood import nll
-from heedful.scorers import Comparer, load_scorer
 from heedful.sources.fixed import fixed
 from heedful.sources.policy import one_per_prompt
-from heedful.sources.ranking import readable
+from heedful.sources.ranking import load_pointwise, readable
 from heedful.targets.relabel import demonstrations
 
 NEEDS: dict[str, tuple[str, ...]] = {"judge": ("reward_model",)}
@@ -52,13 +50,7 @@ def build(config: Config, inputs: Inputs) -> Method:
     )
     if config.judge is None:
         return method
-    judge = load_scorer(config.judge)
-    if isinstance(judge, Comparer):
-        raise ConfigError(
-            f"found {judge.name} {config.judge}, which scores no response by itself",
-            where="sft: method.judge",
-            allowed="a reward model, a pointwise ranker, or another scorer of one response",
-        )
+    judge = load_pointwise(config.judge)
     held_out = readable(one_per_prompt(inputs.held_out), judge)
     return replace(
         method,

@@ -15,7 +15,7 @@ READ = (ADAPTER, "config.json", "heedful.json", "tokenizer.json", "tokenizer_con
 ALLOWED = "a folder that `heedful train reward_model` or `heedful train ranker` wrote"
 
 
-def model_folder(path: Path) -> Path:
+def model_folder(path: Path, *, allowed: str = ALLOWED) -> Path:
     """The folder with the model, or with its adapter: this one, or its `model` where it is a run's.
 
     Raises:
@@ -23,7 +23,7 @@ def model_folder(path: Path) -> Path:
     """
     folder = path if _config(path) else path / "model"
     if not _config(folder):
-        raise ConfigError("the folder holds no model", where=str(path), allowed=ALLOWED)
+        raise ConfigError("the folder holds no model", where=str(path), allowed=allowed)
     return folder
 
 

@@ -12,6 +12,7 @@ from heedful.records import Score, Segment
 from heedful.scorers.protocol import Item
 from heedful.scorers.reading import cut_at_last_logical_line, read, split_rows
 
+MAX_REMARKS = 3  # findings that a critique names
 MIN_LINES = 5  # m: a response with fewer counted lines is missing the rest
 VERSION = f"2+pycodestyle{pycodestyle.__version__}+python{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -97,3 +98,14 @@ def segments_by_line(text: str) -> tuple[Segment, ...]:
     finding of its own (W293, white space on it). The segments join to the text.
     """
     return tuple(Segment(row, 0.0 - n / len(row)) for row, n in zip(split_rows(text), line_findings(text)))
+
+
+def critique(prompt: str, response: str) -> str | None:
+    """pycodestyle's findings by line of the response, the first few; None when there is nothing to say."""
+    reading = read(prompt, response)
+    remarks = [f"line {finding.row}: {finding.text}" for finding in reading.findings]
+    if len(remarks) > MAX_REMARKS:
+        remarks = [*remarks[:MAX_REMARKS], f"and {len(remarks) - MAX_REMARKS} more"]
+    if len(reading.counted) < MIN_LINES:
+        remarks.append(f"only {len(reading.counted)} lines that say something new")
+    return "; ".join(remarks) or None

@@ -4,15 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 
-from heedful.errors import ConfigError, DataError
+from heedful.errors import DataError
 from heedful.method import WHOLE, Cost, Inputs, Say, Share
 from heedful.models import Policy
 from heedful.records import Feedback, Response, prompt_text
 from heedful.sampling import Sample, Sampling, generate
 from heedful.schedule import stable_seed, step_rows
-from heedful.scorers import Comparer, Scorer, load_scorer
+from heedful.scorers import Scorer
 from heedful.sources.policy import CALLS, TOKENS, answered, counted, one_per_prompt, require_any
-from heedful.sources.ranking import readable, scored
+from heedful.sources.ranking import load_pointwise, readable, scored
 from heedful.text import Text
 
 ROUND, DRAWS = "round", "draws"  # keys of a record's metadata: when it was asked, and `_counts` of what was drawn
@@ -133,13 +133,7 @@ def attempts(
         ConfigError: the judge compares. DataError: a record lacks what the judge needs, or no prompt leaves room for a
             response in its context.
     """
-    scorer = load_scorer(judge)
-    if isinstance(scorer, Comparer):
-        raise ConfigError(
-            f"found {scorer.name} {judge}, which scores no response by itself",
-            where="method.judge",
-            allowed="a checker, a reward model, or another scorer of one response",
-        )
+    scorer = load_pointwise(judge)
     prompts = asked(inputs.feedback, scorer)
     if critiques and not any(response.critique for record in inputs.feedback for response in record.responses):
         raise DataError("no response has a `critique`", where="method.relabel", allowed="verdict, without any")

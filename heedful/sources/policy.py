@@ -8,27 +8,33 @@ from heedful.errors import DataError
 from heedful.method import WHOLE, Cost, Say, Share
 from heedful.models import Policy
 from heedful.records import Feedback, Response, prompt_text
+from heedful.rollout import DRAWS
 from heedful.sampling import Sample, Sampling, generate
 from heedful.schedule import stable_seed
 from heedful.text import Text
 
 AUTHOR = "policy"
 TOKENS, CALLS = "sampled_tokens", "scorer_calls"  # keys of a record's metadata: what it cost
+LOGP = "sampled_logp"  # the sum of the logs of the tokens of all that were drawn
 
 Judge = Callable[[Sequence[Feedback]], list[Feedback]]
+Watch = Callable[[Sequence[Feedback]], dict[str, float]]
 
 
 @dataclass(frozen=True)
 class PolicySamples:
     """Several responses of the policy to each prompt, drawn anew each round, as somebody judges them.
 
-    A round is one record a prompt: the different responses that were drawn and are not empty, behind the prompt's
-    demonstration if there is one, which is not judged. A prompt that leaves no room for a response stays without one.
+    A round is one record a prompt: the different responses that were drawn and are not empty, or all of these, behind
+    the prompt's demonstration if there is one, which is not judged. A prompt that leaves no room for a response stays
+    without one.
 
     Args:
         prompts: records, one for each prompt.
         judge: gives records their comparisons or scores, and adds its calls to their metadata; see ranking.py.
         seed: with the round, the prompt's place and the draw it decides every token.
+        distinct: equal responses are one; else they stay as they were drawn.
+        watch: what is logged of a round, from its records.
     """
 
     prompts: Sequence[Feedback]
@@ -37,6 +43,8 @@ class PolicySamples:
     num_samples: int
     judge: Judge
     seed: int = 0
+    distinct: bool = True
+    watch: Watch | None = None
 
     def collect(
         self,
@@ -70,7 +78,7 @@ class PolicySamples:
             progress=counted(say, len(asked) * self.num_samples),
         )
         found = dict(zip(asked, drawn))
-        return self.judge([answered(self.prompts[n], found.get(n, ())) for n in places])
+        return self.judge([answered(self.prompts[n], found.get(n, ()), distinct=self.distinct) for n in places])
 
     def cost(self, samples: Sequence[Feedback]) -> Cost:
         """The tokens and calls that records have in their metadata."""
@@ -78,8 +86,8 @@ class PolicySamples:
         return sum(parts, Cost())
 
     def metrics(self, samples: Sequence[Feedback]) -> dict[str, float]:
-        """Nothing: there is one round."""
-        return {}
+        """What was asked for."""
+        return self.watch(samples) if self.watch else {}
 
 
 def counted(say: Say | None, total: int) -> Callable[[int, int], None] | None:
@@ -107,13 +115,17 @@ def one_per_prompt(feedback: Sequence[Feedback]) -> list[Feedback]:
     return list(found.values())
 
 
-def answered(record: Feedback, samples: Sequence[Sample]) -> Feedback:
-    """The record's prompt with these responses, each text once, and what drawing them cost."""
+def answered(record: Feedback, samples: Sequence[Sample], *, distinct: bool = True) -> Feedback:
+    """The record's prompt with these responses, each text once or as often as it was drawn, and what drawing them cost
+    and how likely they were."""
     texts: dict[str, bool] = {}
     for sample in samples:
         texts.setdefault(sample.text, sample.truncated)
-    own = [Response(text, truncated=truncated, author=AUTHOR) for text, truncated in texts.items() if text]
-    cost = {TOKENS: sum(len(sample.tokens) for sample in samples)}
+    drawn = list(texts.items()) if distinct else [(sample.text, sample.truncated) for sample in samples]
+    own = [Response(text, truncated=truncated, author=AUTHOR) for text, truncated in drawn if text]
+    cost: dict[str, float] = {TOKENS: sum(len(sample.tokens) for sample in samples)}
+    if not distinct:
+        cost |= {DRAWS: len(samples), LOGP: sum(logp for sample in samples for logp in sample.logp)}
     return Feedback(
         prompt=record.prompt,
         responses=(*_shown(record)[:1], *own),

@@ -4,10 +4,26 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 
-from heedful.errors import DataError
+from heedful.errors import ConfigError, DataError
 from heedful.records import Comparison, Feedback
-from heedful.scorers import Comparer, Item, Scorer, item_of, leaves_room, num_calls, score_all
+from heedful.scorers import Comparer, Item, Scorer, item_of, leaves_room, load_scorer, num_calls, score_all
 from heedful.sources.policy import CALLS
+
+
+def load_pointwise(judge: str) -> Scorer:
+    """A judge who scores a response by itself.
+
+    Raises:
+        ConfigError: it compares.
+    """
+    scorer = load_scorer(judge)
+    if isinstance(scorer, Comparer):
+        raise ConfigError(
+            f"found {scorer.name} {judge}, which scores no response by itself",
+            where="method.judge",
+            allowed="a reward model, a pointwise ranker, or another scorer of one response",
+        )
+    return scorer
 
 
 def readable(records: Sequence[Feedback], judge: Scorer) -> list[Feedback]:

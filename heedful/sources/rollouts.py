@@ -8,7 +8,6 @@ from statistics import fmean, pstdev, pvariance
 from typing import Any
 
 from heedful.batch import Branch, Group
-from heedful.errors import ConfigError
 from heedful.frozen import read_logp, read_values
 from heedful.method import WHOLE, Cost, Inputs, Say, Share
 from heedful.models import Policy
@@ -16,9 +15,9 @@ from heedful.records import Feedback, Response
 from heedful.rollout import KL_COEF, ROLLOUTS, Rollout, rollouts_of
 from heedful.sampling import Sample, Sampling, generate
 from heedful.schedule import stable_seed, step_rows
-from heedful.scorers import Comparer, Scorer, load_scorer
+from heedful.scorers import Scorer
 from heedful.sources.policy import AUTHOR, CALLS, TOKENS, counted, one_per_prompt, require_any
-from heedful.sources.ranking import readable, scored
+from heedful.sources.ranking import load_pointwise, readable, scored
 from heedful.text import Text
 
 FROZEN, MISMATCH = "frozen_tokens", "logp_mismatch"  # keys of a record's metadata: see `Rollouts.metrics`
@@ -176,13 +175,7 @@ def rollouts(
     Raises:
         ConfigError: the judge compares. DataError: no prompt leaves room for a response in the judge's context.
     """
-    scorer = load_scorer(judge)
-    if isinstance(scorer, Comparer):
-        raise ConfigError(
-            f"found {scorer.name} {judge}, which scores no response by itself",
-            where="method.judge",
-            allowed="a reward model, a pointwise ranker, or another scorer of one response",
-        )
+    scorer = load_pointwise(judge)
     prompts = readable(one_per_prompt(inputs.feedback), scorer)
     return Rollouts(prompts, inputs.text, scorer, max_tokens, num_samples, num_prompts, kl, has_value, inputs.seed)
 

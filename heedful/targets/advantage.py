@@ -149,7 +149,7 @@ def sequence_advantages(records: Sequence[Feedback], *, text: Text, missing_eos:
 
     def branches(record: Feedback) -> list[Branch]:
         several = rollouts_of(record)
-        rewards = _rewards(record, several, missing_eos)
+        rewards = response_rewards(record, several, missing_eos)
         fields = [{"response_advantage": own, "example": 1.0} for own in leave_one_out(rewards)]
         return [Branch(tuple(one.tokens), _drawn(one), own) for one, own in zip(several, fields, strict=True)]
 
@@ -178,7 +178,7 @@ def group_advantages(
 
     def branches(record: Feedback) -> list[Branch]:
         several, rows = rollouts_of(record), []
-        rewards = _rewards(record, several, missing_eos)
+        rewards = response_rewards(record, several, missing_eos)
         for one, own in zip(several, within_group(rewards, scale=scale), strict=True):
             size = len(one.tokens)
             streams = {"advantage": [own] * size, "weight": [1 / (length or size)] * size}
@@ -189,8 +189,8 @@ def group_advantages(
     return [_group(record, text, branches(record)) for record in records]
 
 
-def _rewards(record: Feedback, several: Sequence[Rollout], missing_eos: float | None) -> list[float]:
-    """Of whole responses: the score less the KL's cost."""
+def response_rewards(record: Feedback, several: Sequence[Rollout], missing_eos: float | None) -> list[float]:
+    """Of whole responses: the score less the KL's cost in the record's round."""
     cost = record.metadata[KL_COEF]
     return [one.scored(missing_eos) - cost * (sum(one.logp) - sum(one.ref_logp)) for one in several]
 

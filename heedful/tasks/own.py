@@ -20,10 +20,11 @@ from heedful.data.kinds import count_kinds, missing
 from heedful.data.split import split_feedback
 from heedful.disk import sha256
 from heedful.errors import DataError
+from heedful.evals import best_of_n as bests
 from heedful.evals.capability import NATS_PER_BIT
 from heedful.evals.likelihood import read_tokens
 from heedful.evals.rouge import rouge_l
-from heedful.methods import JUDGING, METHODS, STARTING, load_method
+from heedful.methods import HELPING, METHODS, STARTING, load_method
 from heedful.models import Policy, best_device, commit, load, load_text
 from heedful.records import Feedback, Response, prompt_text, strict_pairs
 from heedful.sampling import Sample, Sampling, best_of_n, generate
@@ -99,6 +100,7 @@ class OwnFile:
         if self.judge is not None:
             found["win_rate"] = MetricKind("share", "higher")
             found["judge_score"] = MetricKind("score", "higher")
+            found |= dict.fromkeys((bests.KL, bests.BOUND), MetricKind("nats per response", "lower"))
         if any(strict_pairs(record) for record in self.held_out):
             found["pref_accuracy"] = MetricKind("share", "higher")
             found["pref_accuracy_per_token"] = MetricKind("share", "higher")
@@ -126,7 +128,7 @@ class OwnFile:
     def every(self) -> Sequence[str]:
         """All that the file can feed: it has no variants."""
         kinds = count_kinds(self.train_part)
-        writing = [name for name in METHODS if name not in (*JUDGING, *STARTING)]
+        writing = [name for name in METHODS if name not in (*HELPING, *STARTING)]
         return [name for name in writing if missing(load_method(name).FEEDBACK, kinds) is None]
 
     @cached_property
@@ -331,6 +333,9 @@ class OwnFile:
             kept = {"judge_score": judged["judge_score"]} if "judge_score" in judged else {}
             found.samples.append(row | kept | {"truncated": sample.truncated})
         if self.judge and subject.num_samples > 1:
+            for (_, record, _), own in zip(asked, scores):
+                moved = {bests.KL: bests.best_of_n_kl(own, len(own)), bests.BOUND: bests.kl_bound(len(own))}
+                found.per_prompt[record.id] |= moved
             tokens = sum(len(sample.tokens) for several in drawn for sample in several)
             found.ledger |= {"sampled_tokens": tokens, "flops": policy.forward_flops(tokens)}
             found.ledger["scorer_calls"] = {self.judge.name: num_calls(self.judge, [len(s) for s in drawn])}

@@ -26,7 +26,7 @@ from heedful.errors import ConfigError, DataError
 from heedful.learner import Learner, _silent
 from heedful.masking import FIELDS
 from heedful.method import Head, Inputs
-from heedful.methods import JUDGING, load_method
+from heedful.methods import HELPING, load_method
 from heedful.models import Policy
 from heedful.objectives.likelihood import nll
 
@@ -306,7 +306,7 @@ def test_targets_are_pure(variant):
     assert list(built.method.targets(samples)) == built.groups
 
 
-@pytest.mark.parametrize("variant", [name for name in VARIANTS if VARIANTS[name][0] not in JUDGING])
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if VARIANTS[name][0] not in HELPING])
 def test_what_generation_is_given_occurs_token_for_token_in_training(variant):
     fields = load_method(VARIANTS[variant][0]).Config.model_fields
     all_good = {name: value for name, value in {"threshold": -BEYOND, "drop": 0.0}.items() if name in fields}

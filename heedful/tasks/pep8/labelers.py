@@ -31,7 +31,7 @@ from statistics import fmean
 
 from heedful.errors import DataError
 from heedful.records import Comparison, Feedback, Response
-from heedful.scorers.pep8 import MIN_LINES, PEP8Chars, PEP8Lines
+from heedful.scorers.pep8 import PEP8Chars, PEP8Lines, critique
 from heedful.scorers.protocol import Item
 from heedful.scorers.reading import IGNORED, missing_headers, read, split_rows
 
@@ -41,7 +41,6 @@ TIE = 0.25  # nats: two equally good responses are tied with probability 1 - 2 /
 GOOD = -0.2  # the utility from which on a response is called good
 WORST = -0.75  # the utility of a 1 on the scale; 0 is a 7
 TOP_RATING = 7
-MAX_REMARKS = 3  # findings that a critique names
 REFINE_SECONDS = 5.0
 EULER_GAMMA = 0.5772156649015329  # mean of the standard Gumbel distribution
 GUIDELINE = (
@@ -185,17 +184,6 @@ def rating(value: float) -> int:
 
 
 # In words ------------------------------------------------------------------------------------------
-
-
-def critique(prompt: str, response: str) -> str | None:
-    """pycodestyle's findings by line of the response, the first few; None when there is nothing to say."""
-    reading = read(prompt, response)
-    remarks = [f"line {finding.row}: {finding.text}" for finding in reading.findings]
-    if len(remarks) > MAX_REMARKS:
-        remarks = [*remarks[:MAX_REMARKS], f"and {len(remarks) - MAX_REMARKS} more"]
-    if len(reading.counted) < MIN_LINES:
-        remarks.append(f"only {len(reading.counted)} lines that say something new")
-    return "; ".join(remarks) or None
 
 
 @lru_cache(maxsize=1024)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from heedful.config import merge, read_yaml
+from heedful.evals import best_of_n as bests
 from heedful.evals.capability import likelihood_of_documents
 from heedful.evals.kl import kl_per_response
 from heedful.inference import TURN, Needs, bettered, copy_rate
@@ -86,6 +87,8 @@ class PEP8:
         "name_accuracy": MetricKind("share", "higher"),
         "compiles_share": MetricKind("share", "higher"),
         "kl_to_base": MetricKind("nats per response", "lower"),
+        bests.KL: MetricKind("nats per response", "lower"),
+        bests.BOUND: MetricKind("nats per response", "lower"),
         "length": MetricKind("characters", "none"),
         "counted_lines": MetricKind("lines", "none"),
         "comment_share": MetricKind("share", "none"),
@@ -221,11 +224,12 @@ class PEP8:
         ]
         golds = gold_scores(self.prompts, texts)
         judged = golds if subject.judge is None else rewards(subject.judge, self.prompts, texts)
-        chosen = best_of_n(drawn, judged)
-        found = Evaluation(course=course_of_best(judged, golds) if subject.num_samples > 1 else [])
-        for row, several, cut, scores, sample in zip(self.prompts, drawn, texts, golds, chosen):
+        chosen, num = best_of_n(drawn, judged), subject.num_samples
+        found = Evaluation(course=course_of_best(judged, golds) if num > 1 else [])
+        for row, several, cut, scores, own, sample in zip(self.prompts, drawn, texts, golds, judged, chosen):
             index = several.index(sample)
-            found.per_prompt[row["id"]] = {"gold": scores[index], "group": file_of(row["id"])}
+            moved = {bests.KL: bests.best_of_n_kl(own, num), bests.BOUND: bests.kl_bound(num)} if num > 1 else {}
+            found.per_prompt[row["id"]] = {"gold": scores[index], "group": file_of(row["id"]), **moved}
             found.samples.append(
                 {"prompt_id": row["id"], "prompt": row["prompt"], "response": cut[index], "gold": scores[index]}
             )

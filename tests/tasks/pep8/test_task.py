@@ -6,6 +6,7 @@ import json
 import pytest
 
 from heedful.errors import RunError
+from heedful.evals.best_of_n import BOUND, KL, kl_bound
 from heedful.models import load
 from heedful.scorers.reading import read as read_code
 from heedful.scorers.reading import split_rows
@@ -83,7 +84,8 @@ def test_the_base_has_no_kl_to_itself_and_every_metric(task, base_evaluation):
     values = [base_evaluation.per_prompt[row["id"]] for row in task.prompts]
     assert [value["kl_to_base"] for value in values] == pytest.approx([0.0] * 3, abs=1e-3)
     measured = {name for row in base_evaluation.per_prompt.values() for name in row} | set(base_evaluation.totals)
-    assert set(task.metrics) - measured == {"reward", "refine_gain", "refine_copy_rate"}  # no judge, no second turn
+    unmeasured = {"reward", "refine_gain", "refine_copy_rate", KL, BOUND}  # no judge, no second turn, one answer
+    assert set(task.metrics) - measured == unmeasured
 
 
 def test_a_model_that_betters_responses_is_asked_to_better_its_own(task):
@@ -109,6 +111,8 @@ def test_best_of_n_keeps_the_best_and_counts_its_scorer_calls(task, base_evaluat
     assert all(best.per_prompt[id]["gold"] >= base_evaluation.per_prompt[id]["gold"] for id in ids)
     assert best.ledger["scorer_calls"] == {"pep8_lines": 9}
     assert not any("kl_to_base" in values for values in best.per_prompt.values())  # not 0: no one knows it
+    assert all(best.per_prompt[id][BOUND] == pytest.approx(kl_bound(3)) for id in ids)
+    assert all(0 <= best.per_prompt[id][KL] <= kl_bound(3) + 1e-9 for id in ids)
 
 
 def test_models_are_asked_on_the_best_device(monkeypatch):
