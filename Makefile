@@ -11,7 +11,7 @@ OUT ?= runs/pep8
 DEMO = $(if $(BUDGET),--budget $(BUDGET)) $(if $(PROMPTS),--num-prompts $(PROMPTS)) $(if $(METHODS),--methods $(METHODS))
 
 # The benchmarks; BENCH is given to each, as in `make bench BENCH="--size 50M --threads 2"`. See bench/README.md.
-BENCHES ?= sft reward_pairs reward_k4 pairs matmul overhead crossover growth preprocessing comparison
+BENCHES ?= sft reward_pairs reward_k4 pairs matmul overhead crossover growth preprocessing ppo comparison
 BENCH ?=
 
 # Two workers of one thread each are faster than one of two: most tests are too small for threads.

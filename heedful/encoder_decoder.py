@@ -160,8 +160,8 @@ class Decoder:
     def __init__(self, lm: PreTrainedModel, room: int):
         self.lm: Any = lm
 
-    def start(self, prompts: list[Row]) -> Tensor:
-        """Read the prompts; returns logits [B, V]."""
+    def start(self, prompts: list[Row]) -> tuple[Tensor, Tensor]:
+        """Read the prompts; returns logits [B, V], and the last hidden states [B, H] that they were made of."""
         distinct = list(dict.fromkeys(prompts))
         cuts = [prompt.index(self.lm.config.decoder_start_token_id) for prompt in distinct]
         self.encoded, self.is_prompt = self._encode([prompt[:cut] for prompt, cut in zip(distinct, cuts)])
@@ -169,12 +169,12 @@ class Decoder:
         self.cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         row_of = {prompt: row for row, prompt in enumerate(distinct)}
         order = [row_of[prompt] for prompt in prompts]
-        found = self._read(tokens)[order]
+        logits, states = self._read(tokens)
         self.keep(order)
-        return found
+        return logits[order], states[order]
 
-    def step(self, tokens: list[int]) -> Tensor:
-        """Read one token per row; returns logits [B, V]."""
+    def step(self, tokens: list[int]) -> tuple[Tensor, Tensor]:
+        """Read one token per row; returns what `start` does."""
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], 1)
         return self._read(torch.tensor(tokens, device=self.lm.device)[:, None])
 
@@ -193,7 +193,7 @@ class Decoder:
         order = [distinct[row] for row in rows]
         return states[order], mask[order]
 
-    def _read(self, tokens: Tensor) -> Tensor:
+    def _read(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         states = self.lm.get_decoder()(
             input_ids=tokens,
             attention_mask=self.mask,
@@ -201,8 +201,8 @@ class Decoder:
             encoder_attention_mask=self.is_prompt,
             past_key_values=self.cache,
             use_cache=True,
-        ).last_hidden_state
-        return logits(self.lm, states[:, -1])
+        ).last_hidden_state[:, -1]
+        return logits(self.lm, states), states
 
 
 def _padded(rows: list[Row], device: torch.device, *, left: bool = False) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,7 @@ RUNS = {
     "crossover": TINY,
     "growth": [*TINY, "--prompts", "30", "--ks", "2"],
     "preprocessing": ["--pairs", "4", "--rounds", "1"],
+    "ppo": [*TINY, "--prompts", "24", "--response", "4", "--in-order"],
     "comparison": ["--methods", "sft", "--budget", "500", "--prompts", "1"],
 }
 SIDE_BY_SIDE = ("sft", "reward_pairs", "reward_k4", "pairs")
@@ -44,6 +45,15 @@ def test_a_benchmark_ends_with_its_line_of_json(name, monkeypatch, capsys, one_t
         named = {"ratio", "ratio_plain", "ours", "theirs", "memory_ratio", "loss_difference"}
         assert named <= set(found)
         assert max(found["loss_difference"], found["loss_difference_plain"]) < 1e-4  # all three train on the same
+
+
+@pytest.mark.slow
+def test_ppo_computes_what_trl_did(monkeypatch, capsys, one_thread):
+    found = run("ppo", [*RUNS["ppo"], "--ks", "1", "4", "--steps", "3"], monkeypatch, capsys)
+    assert [(one["k"], one["values"]) for one in found["updates"]] == [
+        (k, values) for k in (1, 4) for values in ("shared trunk", "a network of its own")
+    ]
+    assert found["loss_difference"] < 1e-5
 
 
 @pytest.mark.slow

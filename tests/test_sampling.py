@@ -2,14 +2,19 @@
 
 import math
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
-from models import ATTENTION, BOS, CONFIGS, EOS, VOCAB, tiny
+from models import ATTENTION, BOS, CONFIGS, ENCODER_DECODERS, EOS, PAD, VOCAB, tiny
 from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from heedful import decoding
+from heedful.batch import Branch, Group
 from heedful.errors import ConfigError, DataError, RunError
+from heedful.frozen import read_values
+from heedful.method import Head
+from heedful.models import Policy, probe
 from heedful.sampling import Sample, Sampling, _draw, best_of_n, generate
 
 NEWLINE, PREFIX = 10, 5
@@ -41,9 +46,11 @@ def llama():
     return tiny("llama")
 
 
-def draw(lm, prompts=PROMPTS, k=1, seed=0, keys=None, batch_size=128, progress=None, **settings):
+def draw(lm, prompts=PROMPTS, k=1, seed=0, keys=None, batch_size=128, head=None, progress=None, **settings):
     settings = Sampling(**{"max_tokens": 16, **settings})
-    return generate(lm, TEXT, prompts, settings, k=k, seed=seed, keys=keys, batch_size=batch_size, progress=progress)
+    return generate(
+        lm, TEXT, prompts, settings, k=k, seed=seed, keys=keys, batch_size=batch_size, head=head, progress=progress
+    )
 
 
 def scored(lm, prompt, tokens, temperature=1.0):
@@ -114,6 +121,30 @@ def test_a_state_space_model_reads_plainly_and_says_so_once():
 def test_half_precision_models_sample():
     samples = draw(tiny("llama").to(torch.bfloat16), k=2)
     assert all(math.isfinite(logp) for sample in flat(samples) for logp in sample.logp)
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot use the sampling cache")
+@pytest.mark.parametrize("name", [*CONFIGS, *ENCODER_DECODERS])
+def test_a_head_gives_the_values_of_a_forward_and_changes_no_sample(name):
+    """Prompts of many lengths, three responses to each, and rows that end early."""
+    policy = Policy(tiny(name), {"value": Head(is_drawn=True)}).eval()
+    probe(policy)
+    prompts = [[*prompt, PAD] for prompt in PROMPTS] if name in ENCODER_DECODERS else PROMPTS
+    many = {"k": 3, "temperature": 3.0, "max_tokens": 32, "batch_size": 9, "banned": tuple(range(20, VOCAB))}
+    valued = draw(policy.lm, prompts, head=policy.heads["value"], **many)
+    assert len({len(sample.tokens) for sample in flat(valued)}) > 1
+    groups = [
+        Group(str(n), prompt, [Branch(sample.tokens, {}) for sample in several])
+        for n, (prompt, several) in enumerate(zip(prompts, valued))
+    ]
+    for sample, value in zip(flat(valued), flat(read_values(policy, groups)), strict=True):
+        assert torch.tensor(sample.value) == pytest.approx(value, abs=1e-4)
+    assert [replace(sample, value=()) for sample in flat(valued)] == flat(draw(policy.lm, prompts, **many))
+
+
+def test_a_forced_token_has_no_value(llama):
+    sample = draw(llama, [PROMPTS[0]], head=lambda states: states.sum(-1), line_prefix=PREFIX)[0][0]
+    assert len(sample.value) == len(sample.tokens)
 
 
 def test_small_prefills_change_no_token(llama, monkeypatch):

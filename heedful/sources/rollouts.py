@@ -3,12 +3,15 @@ models say of them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import ceil
 from statistics import fmean, pstdev, pvariance
 from typing import Any
 
+from torch import Tensor
+
 from heedful.batch import Branch, Group
-from heedful.frozen import read_logp, read_values
+from heedful.frozen import read_logp, read_logp_and_values, read_values
 from heedful.method import WHOLE, Cost, Inputs, Say, Share
 from heedful.models import Policy
 from heedful.records import Feedback, Response
@@ -21,7 +24,7 @@ from heedful.sources.ranking import load_pointwise, readable, scored
 from heedful.text import Text
 
 FROZEN, MISMATCH = "frozen_tokens", "logp_mismatch"  # keys of a record's metadata: see `Rollouts.metrics`
-COMPARED = 8  # prompts whose log-probabilities the trainer reads again, to compare
+COMPARED = 8  # responses whose log-probabilities the trainer reads again, to compare
 
 
 @dataclass(frozen=True)
@@ -99,32 +102,67 @@ class Rollouts:
     ) -> list[Feedback]:
         """The scored responses to a share of the round's prompts."""
         assert policy is not None and policy.start is not None, "rollouts are drawn from a policy that keeps its start"
-        encoded = [self.text.encode_prompt(record.prompt) for record in self.prompts]
-        fits = [n for n, ids in enumerate(encoded) if len(ids) + self.max_tokens <= self.text.max_length]
-        require_any([True for _ in fits], encoded, self.max_tokens, self.text)
-        picked = step_rows(fits, self.num_prompts, seed=self.seed, round_index=0, index=round_index)
+        picked = step_rows([*self._encoded], self.num_prompts, seed=self.seed, round_index=0, index=round_index)
         mine = picked[share.first :: share.of]
-        records, asked = [self.prompts[n] for n in mine], [encoded[n] for n in mine]
-        sampling = Sampling(max_tokens=self.max_tokens, temperature=1.0, banned=self.text.control_ids)
-        seed = stable_seed(self.seed, round_index)
-        progress = counted(say, len(mine) * self.num_samples)
-        drawn = generate(
-            policy.lm, self.text, asked, sampling, k=self.num_samples, seed=seed, keys=mine, progress=progress
-        )
-        groups = [_group(record, ids, several) for record, ids, several in zip(records, asked, drawn)]
-        logp, gap = _trainers_logp(policy, groups, drawn)
+        records = [self.prompts[n] for n in mine]
+        drawn = self._drawn(policy, mine, stable_seed(self.seed, round_index), say)
+        groups = [_group(self.prompts[n], self._encoded[n], several) for n, several in zip(mine, drawn)]
+        logp, value, gap = self._as_trained(policy, groups, drawn)
         ref = read_logp(policy.start[0], groups, dtype=policy.forward_dtype)
-        value: list[Any] = [[()] * len(several) for several in drawn]
-        if self.has_value:
-            value = read_values(policy, groups, dtype=policy.forward_dtype)
         more = {KL_COEF: self.kl.coefficient(before), MISMATCH: gap}
-        frozen = [group.num_tokens * (1 + self.has_value) for group in groups]
+        num_passes = 1 + bool(policy.forward_dtype) + (self.has_value and policy.critic is not None)
+        frozen = [group.num_tokens * num_passes for group in groups]
         judged = scored([_answered(record, several) for record, several in zip(records, drawn)], self.judge)
         numbers = zip(logp, ref, value, strict=True)
         return [
             _noted(record, several, own, {FROZEN: tokens, **more})
             for record, several, own, tokens in zip(judged, drawn, numbers, frozen, strict=True)
         ]
+
+    @cached_property
+    def _encoded(self) -> dict[int, list[int]]:
+        """Token ids of each prompt that leaves room for a response, by its place."""
+        encoded = [self.text.encode_prompt(record.prompt) for record in self.prompts]
+        fits = {n: ids for n, ids in enumerate(encoded) if len(ids) + self.max_tokens <= self.text.max_length}
+        require_any([True for _ in fits], encoded, self.max_tokens, self.text)
+        return fits
+
+    def _drawn(self, policy: Policy, places: Sequence[int], seed: int, say: Say | None) -> list[list[Sample]]:
+        """Responses to some prompts; with values where the head for them is on the trunk that the sampler reads, and
+        the trainer reads it as precisely."""
+        has_head = self.has_value and policy.critic is None and policy.forward_dtype is None
+        return generate(
+            policy.lm,
+            self.text,
+            [self._encoded[n] for n in places],
+            Sampling(max_tokens=self.max_tokens, temperature=1.0, banned=self.text.control_ids),
+            k=self.num_samples,
+            seed=seed,
+            keys=places,
+            head=policy.heads["value"] if has_head else None,
+            progress=counted(say, len(places) * self.num_samples),
+        )
+
+    def _as_trained(
+        self, policy: Policy, groups: Sequence[Group], drawn: Sequence[Sequence[Sample]]
+    ) -> tuple[Any, Any, float]:
+        """Log-probabilities and values of what was drawn, as the trainer has them, so that its ratios begin at 1; and
+        how far at most the sampler's log-probabilities are from them, in nats.
+
+        The sampler's own where both work in the precision of the weights: the gap is then that of a few responses. In
+        half precision those of one more forward. The values of a critic are of a forward of its own.
+        """
+        sampled = [[sample.logp for sample in several] for several in drawn]
+        value: Any = [[sample.value for sample in several] for several in drawn]
+        if policy.forward_dtype is None:
+            if self.has_value and policy.critic is not None:
+                value = read_values(policy, groups)
+            return sampled, value, _gap(read_logp(policy, groups[: ceil(COMPARED / self.num_samples)]), sampled)
+        if self.has_value:
+            read, value = read_logp_and_values(policy, groups, dtype=policy.forward_dtype)
+        else:
+            read = read_logp(policy, groups, dtype=policy.forward_dtype)
+        return read, value, _gap(read, sampled)
 
     def cost(self, samples: Sequence[Feedback]) -> Cost:
         """The tokens and calls that records have in their metadata."""
@@ -190,19 +228,10 @@ def _answered(record: Feedback, samples: Sequence[Sample]) -> Feedback:
     return Feedback(record.prompt, responses, id=record.id, answer=record.answer, source=record.source)
 
 
-def _trainers_logp(policy: Policy, groups: Sequence[Group], drawn: Sequence[Sequence[Sample]]) -> tuple[list, float]:
-    """Log-probabilities of what was drawn, as the trainer has them, so that its ratios begin at 1; and how far at most
-    the sampler's are from them, in nats.
-
-    The sampler's own where both work in the precision of the weights: the gap is then that of a few prompts. In half
-    precision those of one more forward.
-    """
-    sampled = [[sample.logp for sample in several] for several in drawn]
-    asked = groups if policy.forward_dtype else groups[:COMPARED]
-    read = read_logp(policy, asked, dtype=policy.forward_dtype)
+def _gap(read: Sequence[Sequence[Tensor]], sampled: Sequence[Sequence[Sequence[float]]]) -> float:
+    """How far at most two log-probabilities of a token are from each other, in nats, where both were read."""
     pairs = (pair for own, theirs in zip(read, sampled) for one, other in zip(own, theirs) for pair in zip(one, other))
-    gap = max((abs(float(a) - b) for a, b in pairs), default=0.0)
-    return (read if policy.forward_dtype else sampled), gap
+    return max((abs(float(a) - b) for a, b in pairs), default=0.0)
 
 
 def _noted(

@@ -310,6 +310,23 @@ def test_in_half_precision_the_old_log_probabilities_are_the_trainers(tmp_path):
     assert rounds(run)[0]["kl_to_start"] == 0.0
 
 
+@pytest.mark.parametrize("dtype, num_passes", [("float32", 1), ("bfloat16", 2)])
+def test_values_of_the_trunk_cost_no_forward_of_their_own(tmp_path, monkeypatch, dtype, num_passes):
+    """Through the start, and in half precision once more through the policy; the sampler has what else there is."""
+    settings = SETTINGS | {"dtype": dtype, "method": SMALL["ppo"]}
+    prepared = prepare("ppo", model=base(tmp_path), feedback=PROMPTS, settings=settings)
+    Learner(prepared.policy, prepared.settings)
+    torch.nn.init.normal_(prepared.policy.heads["value"].linear.weight)
+    monkeypatch.setattr("heedful.sources.rollouts.COMPARED", 0)
+    seen, hidden = [], Policy.hidden
+    monkeypatch.setattr(Policy, "hidden", lambda self, batch: seen.append(len(batch.group)) or hidden(self, batch))
+    records = prepared.method.source.collect(0, prepared.policy)
+    assert sum(seen) == num_passes * len(records)
+    assert all(len(one.value) == len(one.tokens) and any(one.value) for r in records for one in rollouts_of(r))
+    num_tokens = [len(prepared.text.encode_prompt(r.prompt)) + len(rollouts_of(r)[0].tokens) for r in records]
+    assert [r.metadata["frozen_tokens"] for r in records] == [num_passes * num for num in num_tokens]
+
+
 # Bad input
 
 
