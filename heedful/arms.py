@@ -40,12 +40,13 @@ class Arm:
         return {role: own[role] for role, able in load_method(self.method).NEEDS.items() if _names(own[role], able)}
 
     def tier(self, settings: Mapping[str, Any]) -> Literal[1, 2, 3]:
-        """1 where labels alone teach it, 2 where a trained model judges for it, 3 where a scorer by name does."""
+        """1 where labels alone teach it, 2 where a model trained on them judges for it, 3 where a scorer by name does,
+        or a model that was trained on other labels, which is a variant's."""
         if self.method == BEST_OF_N:
-            return 2
+            return 2 if self.variant in JUDGING else 3
         own = read_settings(self.method, settings)[0].method
         judges = [(own[role], able) for role, able in load_method(self.method).NEEDS.items() if own[role]]
-        if all(_names(name, able) or Path(name).is_dir() for name, able in judges):
+        if all(name in able or Path(name).is_dir() for name, able in judges):
             return 2 if judges else 1
         return 3
 

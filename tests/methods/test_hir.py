@@ -367,7 +367,7 @@ def test_a_checker_without_an_answer_is_an_error_before_anything_is_drawn(tmp_pa
 def test_nothing_good_to_imitate_is_a_clear_stop(tmp_path):
     with pytest.raises(DataError, match="responses is good: nothing is left to imitate"):
         train(tmp_path, "farl", method={"threshold": 10.0})
-    assert {r.label for record in drawn(Run(tmp_path / "run"), 0) for r in record.responses} == {"bad"}  # to be read
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("threshold", [-10.0, 10.0])

@@ -43,7 +43,8 @@ NOISELESS = (
     "best_of_n/oracle",
     "ppo/oracle",
 )
-ROUNDS = ("ppo", "rloo", "grpo")  # learn from their own samples, by a learned reward, or as `method/gold` by the score
+# Learn from their own samples, by a learned reward, or as `method/gold` by the gold score.
+ROUNDS = ("ppo", "rloo", "grpo", "raft", "rest_em", "hir")
 BEGINNING = dict.fromkeys(("ppo", "ppo/ptx", "ppo/oracle"), "rl_start")  # InstructGPT's; the others begin with the base
 WITH_TEXT = ("rl_start", "ppo")  # read documents too
 EVERY = (
@@ -55,7 +56,8 @@ EVERY = (
     *LEARNED_REWARD,
     *ROUNDS,
     "ppo/ptx",
-    *(f"{name}/gold" for name in ROUNDS),
+    "ilf",
+    *(f"{name}/gold" for name in (*ROUNDS, "farl", "ilf")),
     "ppo/gold_ptx",
     *NOISELESS,
 )
