@@ -17,6 +17,8 @@ TITLES = {
     "best_of_n_kl_bound": "KL of best-of-n from its draws, at most",
     "length": "Length",
     "accuracy": "Accuracy",
+    "accuracy_sampled": "Accuracy, sampled",
+    "right_form": "In the right form",
     "pref_accuracy": "Preference accuracy",
     "rouge_l": "ROUGE-L",
     "win_rate": "Win rate",
@@ -47,6 +49,7 @@ GUARDS = (
     "best_of_n_kl_bound",
     "length",
     "crashes",
+    "right_form",
 )
 """What shows that a score was gamed: printed beside it, never optimised."""
 

@@ -14,7 +14,9 @@ FAILED = 1  # exit code where a row failed; the table stands all the same
 
 
 def compare(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="pep8, phf-pep8, or a feedback file of your own.")],
+    task: Annotated[
+        str, typer.Argument(metavar="TASK", help="pep8, reasoning, phf-pep8, or a feedback file of your own.")
+    ],
     model: Model = None,
     methods: Annotated[
         str | None,
@@ -43,9 +45,10 @@ def compare(
 ) -> None:
     """Train all methods at one budget, and show who won.
 
-    All are measured against the untouched base; everything is in one page, report.html. TASK is `pep8`, which needs no
-    download; `phf-pep8`, pretraining with human preferences from random weights, most of an hour for each of six
-    objectives; or a feedback file: its prompts are split, and every method that it can feed is trained.
+    All are measured against the untouched base; everything is in one page, report.html. TASK is `pep8` or
+    `reasoning`, which need no download; `phf-pep8`, pretraining with human preferences from random weights, most of an
+    hour for each of six objectives; or a feedback file: its prompts are split, and every method that it can feed is
+    trained.
     """
     from heedful import build_report
     from heedful import compare as run_comparison

@@ -22,7 +22,7 @@ BY: tuple[By, ...] = ("prompt", "user", "labeler")
 def inspect(
     file: Annotated[
         str,
-        typer.Argument(metavar="FILE", help="As elsewhere, or pep8: the embedded task's scored corpus."),
+        typer.Argument(metavar="FILE", help="As elsewhere, or pep8 or reasoning: what an embedded task has."),
     ],
     model: Model = None,
     map: Map = None,

@@ -140,12 +140,15 @@ def _assets() -> Check:
     import json
 
     from heedful.disk import sha256
-    from heedful.tasks.pep8.assets import ASSETS
+    from heedful.tasks.pep8 import assets as pep8
+    from heedful.tasks.reasoning import assets as reasoning
 
-    expected = json.loads((ASSETS / "manifest.json").read_text(encoding="utf-8"))
-    wrong = [name for name, digest in expected.items() if not _is_file(ASSETS / name, digest, sha256)]
-    if not (ASSETS / "base" / "config.json").is_file():
-        wrong.append("base")
+    expected: dict[Path, str] = {}
+    for folder in (pep8.ASSETS, reasoning.ASSETS):
+        sums = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        expected |= {folder / name: digest for name, digest in sums.items()}
+        expected.setdefault(folder / "base" / "config.json", "")
+    wrong = [f"{path.parent.name}/{path.name}" for path, own in expected.items() if not _is_file(path, own, sha256)]
     if wrong:
         return Check("embedded files", "failed", f"missing or changed: {', '.join(wrong)}", "install heedful again")
     return Check("embedded files", "ok", f"{len(expected)} files as they were packed")

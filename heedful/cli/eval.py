@@ -28,7 +28,13 @@ NAMES = {  # of the metrics of a scorer, in the order they are shown
 def evaluate(
     model: Annotated[str | None, typer.Argument(help="Folder or Hub name of a model. [the embedded base]")] = None,
     task: Annotated[
-        str | None, typer.Option("--task", "-t", metavar="TASK", help="pep8, or a feedback file of your own. [pep8]")
+        str | None,
+        typer.Option(
+            "--task",
+            "-t",
+            metavar="TASK",
+            help="pep8, reasoning, a file of BIG-Bench Hard, or a feedback file of your own. [pep8]",
+        ),
     ] = None,
     judge: Annotated[
         str | None, typer.Option("--judge", metavar="SCORER", help=f"Judges answers to your own prompts: {SCORER}.")
@@ -64,9 +70,10 @@ def evaluate(
         _evaluate_scorer(scorer, read_feedback(feedback, map, limit, skip_bad), quiet=quiet, as_json=as_json)
         return
     from heedful import evaluate as measure
-    from heedful.tasks.named import TASKS, load_task
+    from heedful.tasks.named import TASKS, load_task, start_for
 
-    asked, name = model_or_base(model), task or TASK
+    name = task or TASK
+    asked = model_or_base(model or start_for(name))
     subject = load_task(
         name,
         model=None if name in TASKS else asked,

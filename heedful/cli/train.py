@@ -25,11 +25,12 @@ from heedful.cli.progress import Progress
 def train(
     method: Annotated[str, typer.Argument(metavar="METHOD", help="`heedful methods` lists them.")],
     recipe: Annotated[
-        str | None, typer.Argument(metavar="[RECIPE]", help="A YAML file, or what ships: hh, tldr, qa, pep8.")
+        str | None,
+        typer.Argument(metavar="[RECIPE]", help="A YAML file, or what ships: hh, tldr, qa, pep8, reasoning."),
     ] = None,
     *,
     feedback: Annotated[
-        str, typer.Option("--feedback", "-f", metavar="FILE", help="What to learn from: a file, or pep8.")
+        str, typer.Option("--feedback", "-f", metavar="FILE", help="What to learn from: a file, pep8 or reasoning.")
     ],
     model: Model = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="RUN", help="Run folder. [runs/METHOD]")] = None,
@@ -50,17 +51,17 @@ def train(
 ) -> None:
     """Train a model with one method.
 
-    The result is a plain Hugging Face folder, RUN/model. `--feedback pep8` is what METHOD learns from in the embedded
-    task, and needs no file; the settings are then that task's, with RECIPE and --set laid over them.
+    The result is a plain Hugging Face folder, RUN/model. `--feedback pep8` is what METHOD learns from in that
+    embedded task, and needs no file; settings and model are then the task's, with RECIPE and --set laid over them.
     """
     from heedful.cli.recipes import settings
-    from heedful.tasks.named import feedback_for, settings_for
+    from heedful.tasks.named import feedback_for, settings_for, start_for
 
     _check_method(method)
     asked = settings(recipe, method, changes or [], settings_for(method, feedback))
     records = feedback_for(method, feedback, map=map or None, limit=limit, skip_bad=skip_bad)
     say_left_out(records)
-    base = model_or_base(model)
+    base = model_or_base(model or start_for(feedback))
     if dry_run:
         show(_plan(method, base, records, asked), plan_lines, as_json=as_json)
         raise typer.Exit

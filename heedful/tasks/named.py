@@ -1,4 +1,4 @@
-"""Tasks by name: the embedded one, or a feedback file of the user's."""
+"""Tasks by name: the embedded ones, or a feedback file of the user's."""
 
 from collections.abc import Iterable, Mapping
 from importlib import import_module
@@ -10,8 +10,12 @@ from heedful.data import FeedbackFile, load_feedback
 from heedful.errors import ConfigError
 from heedful.tasks import Task
 
-TASKS = {"pep8": "heedful.tasks.pep8.task:PEP8", "phf-pep8": "heedful.tasks.pep8.scratch:PHFPEP8"}
-SHIPPED = "pep8"  # the task whose feedback ships, so that its name stands for a feedback file
+TASKS = {
+    "pep8": "heedful.tasks.pep8.task:PEP8",
+    "reasoning": "heedful.tasks.reasoning.task:Reasoning",
+    "phf-pep8": "heedful.tasks.pep8.scratch:PHFPEP8",
+}
+SHIPPED = ("pep8", "reasoning")  # the tasks whose feedback ships, so that their names stand for a feedback file
 
 
 def load_task(
@@ -48,21 +52,27 @@ def load_task(
 def feedback_for(
     method: str, name: str, *, map: Iterable[str] | None = None, limit: int | None = None, skip_bad: bool = False
 ) -> FeedbackFile:
-    """A feedback file by its path; or by the name of the embedded task, what the method learns from there."""
-    if name != SHIPPED:
+    """A feedback file by its path; or by the name of an embedded task, what the method learns from there."""
+    if name not in SHIPPED:
         return load_feedback(name, map=map, limit=limit, on_bad_row="skip" if skip_bad else "error")
     _refuse_given(name, {"--map": map, "--skip-bad": skip_bad})
-    records = _shipped().feedback(method)[:limit]
+    records = _shipped(name).feedback(method)[:limit]
     return FeedbackFile(records, path=name, format=name, sha256="", num_rows=len(records))
 
 
 def settings_for(method: str, name: str) -> Mapping[str, Any]:
     """The recipe that goes with `feedback_for`: the embedded task's, and none for a file."""
-    return _shipped().settings(method) if name == SHIPPED else {}
+    return _shipped(name).settings(method) if name in SHIPPED else {}
 
 
-def _shipped() -> Task:
-    return load_task(SHIPPED, split="selection")  # nobody who trains needs the test split's text
+def start_for(name: str) -> str | None:
+    """The model that goes with `feedback_for`: the one that methods start from in the embedded task, none for a
+    file."""
+    return str(_shipped(name).start) if name in SHIPPED else None
+
+
+def _shipped(name: str) -> Task:
+    return load_task(name, split="selection")  # nobody who trains needs the test split's text
 
 
 def _refuse_given(name: str, options: Mapping[str, Any]) -> None:
@@ -72,5 +82,9 @@ def _refuse_given(name: str, options: Mapping[str, Any]) -> None:
 
 def _own(file: FeedbackFile, model, judge, num_prompts, split) -> Task:
     from heedful.tasks.own import OwnFile
+    from heedful.tasks.reasoning.bbh import FORMAT, BigBenchHard
 
+    if file.format == FORMAT:
+        _refuse_given(file.path, {"--judge": judge})
+        return BigBenchHard(file, model=model, num_prompts=num_prompts)
     return OwnFile(file, model=model, judge=judge, num_prompts=num_prompts, split=split)

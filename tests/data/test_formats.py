@@ -129,6 +129,7 @@ SHAPES = {
     "defacto": DEFACTO,
     "gsm8k solutions": SOLUTIONS,
     "question-answer": {"question": "1+1?", "answer": "Two.\n#### 2"},
+    "bbh": {"task": "word_sorting", "input": "Sort: b a", "target": "a b"},
     "scored segments": {"texts": ["a ", "b"], "scores": [0.0, 0.75], "meta": {}},
     "scored dialogues": {"text": [DIALOGUE + " Air.", DIALOGUE + " No."], "score": [1.0, 0.0]},
     "pandalm": {name: value for name, value in PANDALM.items() if name not in ("annotator2", "annotator3")},
@@ -158,7 +159,7 @@ def test_a_shape_is_known_by_its_columns(load, name):
     assert file.format == name and len(file) == 1 and file[0].id
 
 
-@pytest.mark.parametrize("name", sorted(set(SHAPES) - {"native", "gsm8k solutions", "question-answer"}))
+@pytest.mark.parametrize("name", sorted(set(SHAPES) - {"native", "gsm8k solutions", "question-answer", "bbh"}))
 def test_unknown_columns_of_a_foreign_shape_become_metadata(load, name):
     file = load(SHAPES[name] | {"my_column": [1]})
     assert file.format == name and file[0].metadata["my_column"] == [1]

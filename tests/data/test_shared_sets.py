@@ -28,6 +28,7 @@ SETS = {
         "gsm8k solutions",
         {"answers", "labels", "pairs", "rankings", "demonstrations", "imitable"},
     ),
+    "bbh/examples": ("bbh", {"answers"}),
     "alpaca_5000/demos": ("alpaca", {"demonstrations"}),
     "pandalm_testset/pairs": ("pandalm", {"pairs", "imitable"}),
 }

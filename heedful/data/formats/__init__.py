@@ -8,6 +8,7 @@ import difflib
 
 from heedful.data.formats import (
     alpaca,
+    bbh,
     conversations,
     defacto,
     finegrained,
@@ -44,6 +45,7 @@ FORMATS: tuple[Format, ...] = (
     defacto.FORMAT,
     gsm8k.SOLUTIONS,
     gsm8k.FORMAT,
+    bbh.FORMAT,
     segments.FORMAT,
     transcripts.SCORED,
     pandalm.FORMAT,
