@@ -132,21 +132,22 @@ class Learner:
         known = self._statistics(statistics, work[0][1])
         plan = [
             (part, terms, batch, counts)
-            for part, (terms, groups) in enumerate(work)
+            for part, (terms, groups) in reversed([*enumerate(work)])  # the last reads all that is trained: see no_sync
             for counts in [_counts(terms, groups)]
             for batch in self.batches(groups)
         ]
         totals: dict[str, Tensor] = {}
-        own: list[Tensor] = []  # the gradient of the first objective alone, where there are others
+        mixed: list[Tensor] = []  # the gradient of all objectives but the first, where there are others
         for number, (part, terms, batch, counts) in enumerate(plan):
             last = number == len(plan) - 1
-            own = own if own or not part else self._gradients()
+            if not part and not mixed and len(work) > 1:
+                mixed = [self.accelerator.reduce(gradient, "mean") for gradient in self._gradients()]
             with nullcontext() if last else self.accelerator.no_sync(self.module):
                 loss = self._loss(terms, batch, counts, totals, known)
                 self.accelerator.backward(loss * self.accelerator.num_processes)
         metrics = self._averages(totals)
-        if own:
-            metrics["grad_norm_ratio"] = _ratio(self._gradients(), own)
+        if mixed:
+            metrics["grad_norm_ratio"] = _ratio(self._gradients(), mixed)
         metrics |= self._clip()
         self._require_finite(metrics, work, known, where)
         rate = schedule.learning_rate(self.training.optim, progress)
@@ -315,11 +316,10 @@ def _copies(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in weights.items()}
 
 
-def _ratio(both: Sequence[Tensor], own: Sequence[Tensor]) -> float:
-    """The norm of what was added to a gradient over its own: of the mixes beside the method, with their coefficients.
-    With several processes that of the main one's shares."""
-    added, before = (_norm([b - a for b, a in zip(both, own, strict=True)]), _norm(own))
-    return added / before if before else 0.0
+def _ratio(both: Sequence[Tensor], mixed: Sequence[Tensor]) -> float:
+    """The norm of the mixes' gradient, with their coefficients, over that of the rest."""
+    added, own = _norm(mixed), _norm([b - m for b, m in zip(both, mixed, strict=True)])
+    return added / own if own else 0.0
 
 
 def _norm(parts: Sequence[Tensor]) -> float:

@@ -79,13 +79,18 @@ class Instructed:
     policy: Policy
     text: Text
 
+    @property
+    def is_chat(self) -> bool:
+        """Whether the model is asked in turns."""
+        return self.text.tokenizer.chat_template is not None
+
     def scores(self, asked: Sequence[tuple[str, str, str, str]]) -> list[float]:
         """In (0, 1), higher is better.
 
         Args:
             asked: context, response, critique and refinement.
         """
-        answers = [self.text.encode(word)[0] for word in (YES, NO)]
+        answers = [self.text.encode(word, continues=not self.is_chat)[0] for word in (YES, NO)]
         if answers[0] == answers[1]:
             raise ConfigError(
                 f"the tokenizer begins {YES} and {NO} with one token", allowed="one that tells them apart"
@@ -97,8 +102,7 @@ class Instructed:
     def _group(self, wording: str, fields: tuple[str, str, str, str], answers: Sequence[int]) -> Group:
         context, response, critique, refinement = fields
         words = wording.format(context=context, response=response, critique=critique, refinement=refinement)
-        is_chat = self.text.tokenizer.chat_template is not None
-        prompt = self.text.encode_prompt((Message("user", words),) if is_chat else words)
+        prompt = self.text.encode_prompt((Message("user", words),) if self.is_chat else words)
         if len(prompt) >= self.text.max_length:
             what = f"the question about a refinement has {len(prompt)} tokens"
             raise DataError(what, allowed=f"fewer than {self.text.max_length}, the context of the model that is asked")

@@ -102,6 +102,8 @@ def begin(measures: Sequence[Measure], learner: Learner) -> Cost:
 
 def measure(measures: Sequence[Measure], learner: Learner) -> tuple[dict[str, float], Cost]:
     """The mean of each measure over its prompts; one without a prompt is left out."""
+    if not measures:  # or processes would wait for those that do not evaluate
+        return {}, Cost()
     metrics, costs = {}, []
     for one in measures:
         mine, cost = one(learner.policy, learner.share)

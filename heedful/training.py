@@ -119,6 +119,8 @@ def prepare(
     base = adapters.identify(policy.lm, model)  # before it grows
     new = fit_vocabulary(policy.lm, len(text.tokenizer), known=known, untrained=untrained, seed=resolved.seed)
     added = adapters.add(policy.lm, lora, base=base, new=new, has_lm_head=is_text, seed=resolved.seed) if lora else None
+    if not method.has_dropout:
+        switch_off_dropout(policy.lm)  # once more: adapters bring their own
     stream = anchored(method.objective)
     if stream or method.asks_start:
         policy.keep_start(stream)

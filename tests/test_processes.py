@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_methods import VARIANTS
-from train_all import base
+from train_all import EVERY, base
 
 from heedful import checkpoint
 from heedful.runs import Run
@@ -52,7 +51,7 @@ def alone(tmp_path_factory):
 def test_two_processes_give_the_losses_of_one(alone, tmp_path):
     base(tmp_path / "base")
     run(*TWO, HERE / "train_all.py", tmp_path)
-    for variant in VARIANTS:
+    for variant in EVERY:
         assert Run(tmp_path / variant).manifest["environment"]["processes"] == 2
         one, two = lines(alone / variant), lines(tmp_path / variant)
         assert len([line for line in one if "loss" in line]) == 20

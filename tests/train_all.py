@@ -9,13 +9,14 @@ from pathlib import Path
 
 import torch
 from models import tiny
-from tiny_methods import VARIANTS, feedback_for, named, tiny_writer
+from tiny_methods import DRAWING, VARIANTS, feedback_for, mixed_feedback, named, tiny_writer
 from tiny_text import letters
 
 import heedful
 from heedful.methods import load_method
 from heedful.records import Feedback
 
+EVERY = VARIANTS | {"ppo_ptx": ("ppo", DRAWING["ppo"] | {"ptx_coef": 0.5, "ptx_rows": 3})}  # with a mix
 SETTINGS = {
     "optim": {"lr": 1e-3},
     "budget": {"steps": 20},
@@ -40,6 +41,8 @@ def base(folder: Path) -> Path:
 
 def feedback(variant: str) -> list[Feedback]:
     """What the method can learn from; scored lines are demonstrations too."""
+    if variant == "ppo_ptx":
+        return [*feedback_for("ppo", 16), *(record for record in mixed_feedback(16) if not record.prompt)]
     return [
         replace(record, responses=tuple(replace(response, demonstration=True) for response in record.responses))
         for record in feedback_for(variant, 16)
@@ -48,7 +51,7 @@ def feedback(variant: str) -> list[Feedback]:
 
 def train(variant: str, out: Path, *, resume: bool = False, **settings):
     """One method into OUT/METHOD."""
-    name, config = VARIANTS[variant]
+    name, config = EVERY[variant]
     threshold = {"threshold": 0.0} if "threshold" in load_method(name).Config.model_fields else {}
     if name == "filtering":
         threshold = {"threshold": -0.3}
@@ -67,5 +70,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     arguments = [argument for argument in sys.argv[2:] if not argument.startswith("--")]
     settings = {"lora": {"rank": 4}} if "--lora" in sys.argv else {}
-    for variant in arguments or VARIANTS:
+    for variant in arguments or EVERY:
         train(variant, Path(sys.argv[1]), resume="--resume" in sys.argv, **settings)

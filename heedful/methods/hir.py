@@ -117,7 +117,9 @@ def drawing(config: Drawing, inputs: Inputs, words: Instructions, layout: Layout
             rounds=None,
             epochs=config.inner_epochs,
             pass_rounds=source.pass_rounds,
-            replay=None if config.replay is None else ceil(config.replay * source.num_prompts),
+            replay=None
+            if config.replay is None
+            else ceil(config.replay * min(source.num_prompts, len(source.prompts))),
             select=("judge_score", "max"),
         ),
         inference={"prefix": list(words.positive)},

@@ -22,7 +22,7 @@ from heedful.sources.rollouts import KL, rollouts
 from heedful.targets.keep import best_samples
 
 NEEDS: dict[str, tuple[str, ...]] = {"judge": ("reward_model",)}
-TRAINING: dict[str, Any] = {"optim": {"lr": 2e-5, "weight_decay": 0.0, "decay": "constant"}}
+TRAINING: dict[str, Any] = {"optim": {"lr": 2e-5, "weight_decay": 0.0, "decay": "constant", "warmup": 0.0}}
 FEEDBACK = frozenset({"pairs"})
 
 

@@ -23,7 +23,10 @@ from heedful.sources.rollouts import KL, rollouts
 from heedful.targets.advantage import sequence_advantages
 
 NEEDS: dict[str, tuple[str, ...]] = {"judge": ("reward_model",)}
-TRAINING: dict[str, Any] = {"optim": {"lr": 1e-6, "weight_decay": 0.0, "decay": "constant"}, "batch_size": 128}
+TRAINING: dict[str, Any] = {
+    "optim": {"lr": 1e-6, "weight_decay": 0.0, "decay": "constant", "warmup": 0.0},
+    "batch_size": 128,
+}
 FEEDBACK = frozenset({"pairs"})
 
 

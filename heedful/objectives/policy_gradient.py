@@ -6,6 +6,8 @@ Ratios are of the policy to the one that drew the samples; advantages and return
 import torch
 from torch import Tensor
 
+MOST = 20.0  # nats of a log-ratio: further away its exponential overflows, and a clip has long decided
+
 
 def clipped_surrogate(logp: Tensor, old_logp: Tensor, advantage: Tensor, mask: Tensor, *, clip: float) -> Tensor:
     """PPO's clipped policy loss, summed over trained tokens.
@@ -49,7 +51,7 @@ def clipped_sequence_surrogate(
     """
     shapes = {tuple(one.shape) for one in (response_logp, old_response_logp, response_advantage)}
     assert len(shapes) == 1 and response_logp.ndim == 1, f"expected three [N], got {shapes}"
-    ratio = (response_logp - old_response_logp).exp()
+    ratio = (response_logp - old_response_logp).clamp(max=MOST).exp()
     clipped = ratio.clamp(1 - clip, 1 + clip)
     return torch.maximum(-response_advantage * ratio, -response_advantage * clipped).sum()
 
@@ -113,7 +115,7 @@ def approx_kl(logp: Tensor, old_logp: Tensor, mask: Tensor) -> Tensor:
 
 def _gap(logp: Tensor, other: Tensor, mask: Tensor) -> Tensor:
     """0 where nothing is trained, so that its exponential cannot overflow."""
-    return (logp - other).masked_fill(mask == 0, 0.0)
+    return (logp - other).masked_fill(mask == 0, 0.0).clamp(-MOST, MOST)
 
 
 def _same_shape(*tensors: Tensor) -> None:

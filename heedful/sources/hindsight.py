@@ -11,7 +11,7 @@ from heedful.records import Feedback, Response, prompt_text
 from heedful.sampling import Sample, Sampling, generate
 from heedful.schedule import stable_seed, step_rows
 from heedful.scorers import Scorer
-from heedful.sources.policy import CALLS, TOKENS, answered, counted, one_per_prompt, require_any
+from heedful.sources.policy import CALLS, TOKENS, answered, counted, draw_keys, one_per_prompt, require_any
 from heedful.sources.ranking import load_pointwise, readable, scored
 from heedful.text import Text
 
@@ -71,7 +71,7 @@ class Attempts:
         fits = [n for n, ids in enumerate(encoded) if len(ids) <= room]
         require_any([True for _ in fits], encoded, self.sampling.max_tokens, self.text)
         picked = step_rows(fits, self.num_prompts, seed=self.seed, round_index=0, index=round_index)
-        mine = picked[share.first :: share.of]
+        mine, keys = (every[share.first :: share.of] for every in (picked, draw_keys(picked, len(self.prompts))))
         drawn = generate(
             policy.lm,
             self.text,
@@ -79,7 +79,7 @@ class Attempts:
             replace(self.sampling, banned=self.text.control_ids),
             k=self.num_samples,
             seed=stable_seed(self.seed, round_index),
-            keys=mine,
+            keys=keys,
             progress=counted(say, len(mine) * self.num_samples),
         )
         judged = scored([answered(self.prompts[n], several) for n, several in zip(mine, drawn)], self.judge)

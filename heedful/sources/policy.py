@@ -90,6 +90,17 @@ class PolicySamples:
         return self.watch(samples) if self.watch else {}
 
 
+def draw_keys(places: Sequence[int], size: int) -> list[int]:
+    """What decides the draws of each place of a round: the place, and how often it stood there before, so that a prompt
+    that two passes bring into one round is answered anew."""
+    seen: dict[int, int] = {}
+    keys = []
+    for place in places:
+        seen[place] = seen.get(place, -1) + 1
+        keys.append(place + seen[place] * size)
+    return keys
+
+
 def counted(say: Say | None, total: int) -> Callable[[int, int], None] | None:
     """Progress of `generate`, told as responses that are done, of how many."""
     return None if say is None else lambda done, tokens: say(done, total)

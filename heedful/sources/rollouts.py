@@ -19,7 +19,7 @@ from heedful.rollout import KL_COEF, ROLLOUTS, Rollout, rollouts_of
 from heedful.sampling import Sample, Sampling, generate
 from heedful.schedule import stable_seed, step_rows
 from heedful.scorers import Scorer
-from heedful.sources.policy import AUTHOR, CALLS, TOKENS, counted, one_per_prompt, require_any
+from heedful.sources.policy import AUTHOR, CALLS, TOKENS, counted, draw_keys, one_per_prompt, require_any
 from heedful.sources.ranking import load_pointwise, readable, scored
 from heedful.text import Text
 
@@ -103,12 +103,13 @@ class Rollouts:
         """The scored responses to a share of the round's prompts."""
         assert policy is not None and policy.start is not None, "rollouts are drawn from a policy that keeps its start"
         picked = step_rows([*self._encoded], self.num_prompts, seed=self.seed, round_index=0, index=round_index)
-        mine = picked[share.first :: share.of]
+        mine, keys = (every[share.first :: share.of] for every in (picked, draw_keys(picked, len(self.prompts))))
         records = [self.prompts[n] for n in mine]
-        drawn = self._drawn(policy, mine, stable_seed(self.seed, round_index), say)
+        drawn = self._drawn(policy, mine, keys, stable_seed(self.seed, round_index), say)
         groups = [_group(self.prompts[n], self._encoded[n], several) for n, several in zip(mine, drawn)]
         logp, value, gap = self._as_trained(policy, groups, drawn)
-        ref = read_logp(policy.start[0], groups, dtype=policy.forward_dtype)
+        start = policy.start[0].to(policy.lm.device)  # it is no submodule, and nobody else moves it
+        ref = read_logp(start, groups, dtype=policy.forward_dtype)
         more = {KL_COEF: self.kl.coefficient(before), MISMATCH: gap}
         num_passes = 1 + bool(policy.forward_dtype) + (self.has_value and policy.critic is not None)
         frozen = [group.num_tokens * num_passes for group in groups]
@@ -127,7 +128,9 @@ class Rollouts:
         require_any([True for _ in fits], encoded, self.max_tokens, self.text)
         return fits
 
-    def _drawn(self, policy: Policy, places: Sequence[int], seed: int, say: Say | None) -> list[list[Sample]]:
+    def _drawn(
+        self, policy: Policy, places: Sequence[int], keys: Sequence[int], seed: int, say: Say | None
+    ) -> list[list[Sample]]:
         """Responses to some prompts; with values where the head for them is on the trunk that the sampler reads, and
         the trainer reads it as precisely."""
         has_head = self.has_value and policy.critic is None and policy.forward_dtype is None
@@ -138,7 +141,7 @@ class Rollouts:
             Sampling(max_tokens=self.max_tokens, temperature=1.0, banned=self.text.control_ids),
             k=self.num_samples,
             seed=seed,
-            keys=places,
+            keys=keys,
             head=policy.heads["value"] if has_head else None,
             progress=counted(say, len(places) * self.num_samples),
         )

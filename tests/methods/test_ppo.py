@@ -182,6 +182,17 @@ def test_shares_of_two_processes_are_the_round_of_one(tmp_path):
     assert rollouts_of(whole[1])[0].tokens == rollouts_of(parts[1][0])[0].tokens
 
 
+def test_a_prompt_that_two_passes_bring_into_one_round_is_answered_anew(tmp_path):
+    settings = SETTINGS | {"method": SMALL["ppo"] | {"num_prompts": 12}}
+    prepared = prepare("ppo", model=base(tmp_path), feedback=PROMPTS, settings=settings)
+    drawn = prepared.method.source.collect(1, prepared.policy)
+    answers = {}
+    for record in drawn:
+        answers.setdefault(record.id, []).append(tuple(rollouts_of(record)[0].tokens))
+    twice = [own for own in answers.values() if len(own) > 1]
+    assert twice and all(len(set(own)) == len(own) for own in twice)
+
+
 # PPO-ptx
 
 

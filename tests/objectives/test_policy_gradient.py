@@ -141,3 +141,11 @@ def test_clip_fraction_counts_tokens_and_approx_kl_is_half_the_squared_gap():
     assert clip_fraction(b["now"], b["old"], b["mask"], clip=0.2) == len(outside)
     gaps = [0.1, 0.4, -0.1, 0.6, -0.1]
     assert approx_kl(b["now"], b["old"], b["mask"]).item() == pytest.approx(sum(g * g for g in gaps) / 2)
+
+
+@pytest.mark.parametrize("advantage", [1.0, -1.0])
+def test_a_ratio_beyond_what_a_float_holds_stays_finite(advantage):
+    logp = torch.tensor([0.0], requires_grad=True)
+    loss = clipped_sequence_surrogate(logp, torch.tensor([-95.0]), torch.tensor([advantage]), clip=0.2)
+    loss.backward()
+    assert loss.isfinite() and logp.grad.isfinite().all()
