@@ -1,6 +1,6 @@
 """Models that write about a response or judge what was written: a refiner or critic from its folder, and InstructRM."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,18 +26,26 @@ class Writer:
     form: Form
 
     def draw(
-        self, asked: Sequence[Sequence[str]], sampling: Sampling, *, k: int, seed: int, keys: Sequence[int]
+        self,
+        asked: Sequence[Sequence[str]],
+        sampling: Sampling,
+        *,
+        k: int,
+        seed: int,
+        keys: Sequence[int],
+        progress: Callable[[int, int], None] | None = None,
     ) -> list[list[Sample]]:
         """`k` answers to each question; none to one that leaves no room for them.
 
         Args:
             asked: the fields of each question, see `Form.question`.
-            keys: as for `generate`.
+            keys, progress: as for `generate`.
         """
         questions = [self.form.question(self.text, fields, room=sampling.max_tokens) for fields in asked]
         fits = [n for n, question in enumerate(questions) if question is not None]
         prompts = [question for question in questions if question is not None]
-        drawn = generate(self.policy.lm, self.text, prompts, sampling, k=k, seed=seed, keys=[keys[n] for n in fits])
+        own = [keys[n] for n in fits]
+        drawn = generate(self.policy.lm, self.text, prompts, sampling, k=k, seed=seed, keys=own, progress=progress)
         found = dict(zip(fits, drawn, strict=True))
         return [found.get(n, []) for n in range(len(asked))]
 

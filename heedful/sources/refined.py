@@ -16,7 +16,7 @@ from heedful.schedule import stable_seed
 from heedful.scorers import Scorer
 from heedful.scorers.pep8 import critique as pep8_critique
 from heedful.scorers.reading import cut_at_last_logical_line
-from heedful.sources.policy import CALLS, TOKENS, PolicySamples
+from heedful.sources.policy import CALLS, TOKENS, PolicySamples, counted
 from heedful.sources.ranking import scored
 from heedful.text import Text
 
@@ -101,13 +101,18 @@ class Refined:
             )
             for n, record in zip(answered, told, strict=True):
                 records[n] = record
-        return self._chosen(self._refined(records, places, stable_seed(seed, REFINER)))
+        return self._chosen(self._refined(records, places, stable_seed(seed, REFINER), say))
 
-    def _refined(self, records: Sequence[Feedback], places: Sequence[int], seed: int) -> list[Feedback]:
+    def _refined(
+        self, records: Sequence[Feedback], places: Sequence[int], seed: int, say: Say | None
+    ) -> list[Feedback]:
         asked = [n for n, record in enumerate(records) if record.responses and record.responses[0].critique is not None]
         fields = [self._writer.form.fields(records[n], records[n].responses[0]) for n in asked]
         keys = [places[n] for n in asked]
-        drawn = self._writer.draw(fields, self.sampling, k=self.num_refinements, seed=seed, keys=keys)
+        progress = counted(say, len(asked) * self.num_refinements)
+        drawn = self._writer.draw(
+            fields, self.sampling, k=self.num_refinements, seed=seed, keys=keys, progress=progress
+        )
         found = dict(zip(asked, drawn, strict=True))
         return [_with_refinements(record, found[n]) if n in found else record for n, record in enumerate(records)]
 

@@ -318,7 +318,7 @@ def test_one_refinement_and_nobody_to_choose_is_refining_once(tmp_path):
 
 
 def test_a_refiner_that_copies_makes_it_imitation_of_its_own_samples(tmp_path, monkeypatch):
-    def copy(self, asked, sampling, *, k, seed, keys):
+    def copy(self, asked, sampling, *, k, seed, keys, progress):
         return [[Sample((3,), (0.0,), fields[1], False)] * k for fields in asked]
 
     monkeypatch.setattr("heedful.refiner.Writer.draw", copy)
