@@ -61,6 +61,20 @@ def _equal_rewards(rounds: Sequence[Line], metrics: Sequence[Line]) -> Finding |
     )
 
 
+def _one_verdict(rounds: Sequence[Line], metrics: Sequence[Line]) -> Finding | None:
+    since = _from(rounds, lambda line: line["accuracy"] in (0, 1), least=1)
+    if since is None:
+        return None
+    which = "right" if since["accuracy"] else "wrong"
+    return Finding(
+        "one verdict",
+        f"all answers of a round are {which}",
+        int(since["step"]),
+        "the threshold is out of reach, or below everything; the instruction is not understood; questions are too hard",
+        "move method.threshold; word method.own_instructions as the model knows them; start from a better model",
+    )
+
+
 def _negative_kl(rounds: Sequence[Line], metrics: Sequence[Line]) -> Finding | None:
     since = _from(rounds, lambda line: line["kl_to_start"] < NEGATIVE_KL, least=2)
     if since is None:
@@ -197,6 +211,7 @@ def _value(rounds: Sequence[Line], metrics: Sequence[Line]) -> Finding | None:
 Check = Callable[[Sequence[Line], Sequence[Line]], Finding | None]
 CHECKS: Mapping[Check, Sequence[str]] = {  # with what it reads of a round
     _equal_rewards: ("reward", "reward_std"),
+    _one_verdict: ("accuracy",),
     _first_ratio: (),
     _mismatch: ("logp_mismatch",),
     _negative_kl: ("kl_to_start",),

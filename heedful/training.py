@@ -172,11 +172,13 @@ def learnable(name: str, feedback: Sequence[Feedback], config: Strict | None = N
     Raises:
         DataError: none does; says what is missing.
     """
-    needs = feedback_of(name, config)
+    method, needs = load_method(name), feedback_of(name, config)
     if lack := missing(needs, count_kinds(feedback)):
         methods = {other: load_method(other).FEEDBACK for other in METHODS}
         able = [other for other, kinds in methods.items() if not missing(kinds, count_kinds(feedback))]
         hint = f"this feedback can feed {', '.join(able)}" if able else "see `heedful data inspect`"
+        if "judge" in method.NEEDS and count_kinds(feedback)["prompts"]:
+            hint = f"its prompts are enough with somebody to judge: --set method.judge=runs/reward_model; {hint}"
         where = str(feedback.path) if isinstance(feedback, FeedbackFile) else ""
         raise DataError(f"{name} cannot learn from this feedback: {lack}", where=where, hint=hint)
     return usable(feedback, needs | BESIDE.get(name, frozenset()))

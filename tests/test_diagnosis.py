@@ -97,3 +97,4 @@ def test_one_negative_round_is_chance():
 
 def test_a_round_of_another_method_is_read_as_far_as_it_goes():
     assert diagnose([{"round": 0, "step": 0, "accuracy": 0.4}]) == []
+    assert names([{"round": 0, "step": 0, "accuracy": 0.0}]) == ["one verdict"]

@@ -64,18 +64,24 @@ def doctor(
 
 def _read_run(folder: Path, as_json: bool) -> None:
     from heedful.diagnosis import diagnose
+    from heedful.errors import RunError
     from heedful.runs import Run
+    from heedful.wording import plural
 
+    if not folder.is_dir():
+        raise RunError("no such folder", where=str(folder))
     metrics = Run.open(folder).metrics()
     findings = diagnose(metrics)
     if as_json:
         show({"findings": [asdict(finding) for finding in findings]}, list, as_json=True)
         return
     rounds = sum("round" in line for line in metrics)
-    if not rounds:
+    if not metrics:
+        typer.echo("nothing is logged yet")
+    elif not rounds:
         typer.echo("it drew no samples of its own; its curves are in `heedful report`")
     elif not findings:
-        typer.echo(f"nothing wrong in {rounds} rounds")
+        typer.echo(f"nothing wrong in {plural(rounds, 'round')}")
     for finding in findings:
         typer.echo(f"{finding.name}, since step {finding.since:,}\n  {finding.saw}")
         typer.echo(f"  usual causes: {finding.causes}\n  what to change: {finding.change}")

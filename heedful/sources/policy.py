@@ -112,7 +112,7 @@ def require_any(fits: Sequence[Any], encoded: Sequence[Sequence[int]], max_token
         raise DataError(
             f"no prompt leaves room for {max_tokens} tokens: the shortest has {min(map(len, encoded), default=0)}",
             allowed=f"{text.max_length} tokens together",
-            hint="--set method.max_tokens=64, or shorter prompts",
+            hint=f"--set method.max_tokens={max(1, max_tokens // 2)}, or shorter prompts",
         )
 
 

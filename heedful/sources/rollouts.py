@@ -1,6 +1,7 @@
 """Samples that a policy learns from by their reward: the tokens it drew, their log-probabilities, and what frozen
 models say of them."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -114,6 +115,7 @@ class Rollouts:
         num_passes = 1 + bool(policy.forward_dtype) + (self.has_value and policy.critic is not None)
         frozen = [group.num_tokens * num_passes for group in groups]
         judged = scored([_answered(record, several) for record, several in zip(records, drawn)], self.judge)
+        _warn_of_one_reward(judged)
         numbers = zip(logp, ref, value, strict=True)
         return [
             _noted(record, several, own, {FROZEN: tokens, **more})
@@ -192,6 +194,13 @@ class Rollouts:
             "kl_coef": samples[0].metadata[KL_COEF],
             "logp_mismatch": max(record.metadata[MISMATCH] for record in samples),
         } | ({"explained_variance": _explained(every)} if self.has_value else {})
+
+
+def _warn_of_one_reward(judged: Sequence[Feedback]) -> None:
+    rewards = {response.scores[-1].value for record in judged for response in record.responses}
+    if len(rewards) == 1 and sum(len(record.responses) for record in judged) > 1:
+        (reward,) = rewards
+        warnings.warn(f"all responses of a round have the reward {reward:g}: they teach nothing", stacklevel=3)
 
 
 def _explained(every: Sequence[Rollout]) -> float:
