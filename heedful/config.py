@@ -175,7 +175,8 @@ def _default(schema: Mapping[str, Any]) -> str:
 def unknown(name: str, kind: str, known: Sequence[str], *, where: str = "") -> ConfigError:
     """The error for a name that does not exist, with the nearest one that does."""
     hint = _nearest(name.rpartition(".")[2], known)
-    return ConfigError(f"unknown {kind} {name!r}", where=where, allowed=f"one of {', '.join(known)}", hint=hint)
+    allowed = f"one of {', '.join(known)}" if known else f"no {kind} at all"
+    return ConfigError(f"unknown {kind} {name!r}", where=where, allowed=allowed, hint=hint)
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from pydantic import field_validator
 from heedful.config import Budget, Optim, Strict, Training, merge, override, parse, read_yaml, unknown
 from heedful.errors import ConfigError
 from heedful.methods import METHODS, load_method
+from heedful.training import read_settings
 
 
 class Inner(Strict):
@@ -245,3 +246,8 @@ def test_settings_laid_over_others_change_one_key_of_a_group():
 def test_a_value_laid_over_a_group_replaces_it():
     assert merge({"a": {"b": 1}}, {"a": None}) == {"a": None}
     assert merge({"a": None}, {"a": {"b": 1}}) == {"a": {"b": 1}}
+
+
+def test_where_there_is_nothing_to_set_the_refusal_says_so():
+    with pytest.raises(ConfigError, match="expected no setting at all"):
+        read_settings("mle", {"method": {"max_tokens": 8}})
