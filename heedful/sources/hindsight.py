@@ -9,9 +9,9 @@ from heedful.method import WHOLE, Cost, Inputs, Say, Share
 from heedful.models import Policy
 from heedful.records import Feedback, Response, prompt_text
 from heedful.sampling import Sample, Sampling, generate
-from heedful.schedule import stable_seed, step_rows
+from heedful.schedule import stable_seed
 from heedful.scorers import Scorer
-from heedful.sources.policy import CALLS, TOKENS, answered, counted, draw_keys, one_per_prompt, require_any
+from heedful.sources.policy import CALLS, TOKENS, answered, counted, of_round, one_per_prompt, require_any
 from heedful.sources.ranking import load_pointwise, readable, scored
 from heedful.text import Text
 
@@ -70,8 +70,7 @@ class Attempts:
         room = self.text.max_length - self.sampling.max_tokens
         fits = [n for n, ids in enumerate(encoded) if len(ids) <= room]
         require_any([True for _ in fits], encoded, self.sampling.max_tokens, self.text)
-        picked = step_rows(fits, self.num_prompts, seed=self.seed, round_index=0, index=round_index)
-        mine, keys = (every[share.first :: share.of] for every in (picked, draw_keys(picked, len(self.prompts))))
+        mine, keys = of_round(fits, self.num_prompts, seed=self.seed, round_index=round_index, share=share)
         drawn = generate(
             policy.lm,
             self.text,

@@ -10,7 +10,7 @@ from heedful.models import Policy
 from heedful.records import Feedback, Response, prompt_text
 from heedful.rollout import DRAWS
 from heedful.sampling import Sample, Sampling, generate
-from heedful.schedule import stable_seed
+from heedful.schedule import stable_seed, step_rows
 from heedful.text import Text
 
 AUTHOR = "policy"
@@ -90,15 +90,23 @@ class PolicySamples:
         return self.watch(samples) if self.watch else {}
 
 
-def draw_keys(places: Sequence[int], size: int) -> list[int]:
-    """What decides the draws of each place of a round: the place, and how often it stood there before, so that a prompt
-    that two passes bring into one round is answered anew."""
+def of_round(
+    places: Sequence[int], num_prompts: int, *, seed: int, round_index: int, share: Share
+) -> tuple[list[int], list[int]]:
+    """A share of the prompts of a round, in passes over all of them, each in an order of its own; and for each a key
+    that decides its draws: its place, and how often it stood in the round before, so that a prompt that two passes
+    bring into one round is answered anew.
+
+    Args:
+        places: of the prompts that can be asked, in order.
+    """
+    picked = step_rows(places, num_prompts, seed=seed, round_index=0, index=round_index)
     seen: dict[int, int] = {}
     keys = []
-    for place in places:
+    for place in picked:
         seen[place] = seen.get(place, -1) + 1
-        keys.append(place + seen[place] * size)
-    return keys
+        keys.append(place + seen[place] * (places[-1] + 1))
+    return picked[share.first :: share.of], keys[share.first :: share.of]
 
 
 def counted(say: Say | None, total: int) -> Callable[[int, int], None] | None:

@@ -18,9 +18,9 @@ from heedful.models import Policy
 from heedful.records import Feedback, Response
 from heedful.rollout import KL_COEF, ROLLOUTS, Rollout, rollouts_of
 from heedful.sampling import Sample, Sampling, generate
-from heedful.schedule import stable_seed, step_rows
+from heedful.schedule import stable_seed
 from heedful.scorers import Scorer
-from heedful.sources.policy import AUTHOR, CALLS, TOKENS, counted, draw_keys, one_per_prompt, require_any
+from heedful.sources.policy import AUTHOR, CALLS, TOKENS, counted, of_round, one_per_prompt, require_any
 from heedful.sources.ranking import load_pointwise, readable, scored
 from heedful.text import Text
 
@@ -103,8 +103,7 @@ class Rollouts:
     ) -> list[Feedback]:
         """The scored responses to a share of the round's prompts."""
         assert policy is not None and policy.start is not None, "rollouts are drawn from a policy that keeps its start"
-        picked = step_rows([*self._encoded], self.num_prompts, seed=self.seed, round_index=0, index=round_index)
-        mine, keys = (every[share.first :: share.of] for every in (picked, draw_keys(picked, len(self.prompts))))
+        mine, keys = of_round([*self._encoded], self.num_prompts, seed=self.seed, round_index=round_index, share=share)
         records = [self.prompts[n] for n in mine]
         drawn = self._drawn(policy, mine, keys, stable_seed(self.seed, round_index), say)
         groups = [_group(self.prompts[n], self._encoded[n], several) for n, several in zip(mine, drawn)]
