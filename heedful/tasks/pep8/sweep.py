@@ -44,6 +44,13 @@ CHOICES: Mapping[str, Mapping[str, Sequence[Any]]] = {  # of the method's own se
     "chain_of_hindsight": {"critiques": (True, False), "past_token_masking": (0.0, 0.05)},
     "conditional/labelers": {"drop": (0.0, 0.01, 0.1)},
     "unlikelihood/labelers": {"alpha": (0.01, 0.1, 1.0)},
+    "ppo/gold": {"kl_coef": (0.0, 0.02, 0.1)},
+    "rloo/gold": {"kl_coef": (0.0, 0.02, 0.1)},
+    "grpo/gold": {"kl_coef": (0.0, 0.04)},
+    "raft/gold": {"kl_coef": (0.0, 0.02), "num_samples": (4, 8)},
+    "rest_em/gold": {"threshold": (-0.6, -0.4, -0.2), "num_samples": (4, 8)},
+    "hir/gold": {"threshold": (-0.7, -0.5, -0.3)},
+    "farl/gold": {"threshold": (-0.7, -0.5, -0.3)},
 }
 HEADER = "# Chosen on the selection split by heedful.tasks.pep8.sweep; every trial is in sweep.jsonl.\n"
 SWEEP = RECIPES / "sweep.jsonl"
