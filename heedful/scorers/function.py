@@ -3,8 +3,11 @@
     def brevity(prompt: str, response: str) -> float:               # higher is better
     def correct(prompt: str, response: str, answer: str) -> float:  # the record must have an answer
 
+    correct.timeout = 5                                            # seconds of a call; 60 where nothing is said
+
 A third parameter with a default takes the answer where there is one. The version is the hash of the
 function's source file, so that editing the file retires its cached scores; what it imports is not seen.
+A call that outlasts its timeout is an error (`deadline.py` says which calls cannot be stopped).
 """
 
 import hashlib
@@ -21,9 +24,11 @@ from pathlib import Path
 
 from heedful.errors import ConfigError, DataError
 from heedful.records import Score
+from heedful.scorers.deadline import Outlasted, deadline
 from heedful.scorers.protocol import Item
 
 SIGNATURES = "a function of (prompt, response) or (prompt, response, answer)"
+TIMEOUT = 60.0  # seconds of a call, unless the function has a `timeout`
 
 
 @dataclass(frozen=True)
@@ -34,10 +39,16 @@ class FunctionScorer:
     version: str
     needs: frozenset[str]
     takes_answer: bool
+    timeout: float = TIMEOUT
 
     def score(self, item: Item) -> Score:
         texts = (item.prompt, item.response, item.answer)
-        value = resolve(self.name)(*texts if self.takes_answer else texts[:2])
+        try:
+            with deadline(self.timeout):
+                value = resolve(self.name)(*texts if self.takes_answer else texts[:2])
+        except Outlasted:
+            hint = f"more time is its `timeout`, in seconds: {self.name.partition(':')[2]}.timeout = 300"
+            raise DataError(f"{self.name} took longer than {self.timeout:g} s", where=item.id, hint=hint) from None
         return Score(self.name, checked_number(value, self.name, item.id), self.version, length=len(item.response))
 
 
@@ -47,7 +58,11 @@ def load_function(name: str) -> FunctionScorer:
     takes_answer, needs_answer = accepts(function, 3), not accepts(function, 2)
     if needs_answer and not takes_answer:
         raise ConfigError(f"cannot call {signature(function)}", where=name, allowed=SIGNATURES)
-    return FunctionScorer(name, source_version(function), frozenset({"answer"} if needs_answer else ()), takes_answer)
+    timeout = getattr(function, "timeout", TIMEOUT)
+    if not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
+        raise ConfigError(f"found {timeout!r:.80}", where=f"{name}.timeout", allowed="a positive number of seconds")
+    needs = frozenset({"answer"} if needs_answer else ())
+    return FunctionScorer(name, source_version(function), needs, takes_answer, float(timeout))
 
 
 @cache
