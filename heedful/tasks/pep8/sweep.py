@@ -44,7 +44,7 @@ CHOICES: Mapping[str, Mapping[str, Sequence[Any]]] = {  # of the method's own se
     "chain_of_hindsight": {"critiques": (True, False), "past_token_masking": (0.0, 0.05)},
     "conditional/labelers": {"drop": (0.0, 0.01, 0.1)},
     "unlikelihood/labelers": {"alpha": (0.01, 0.1, 1.0)},
-    "ppo/gold": {"kl_coef": (0.0, 0.02, 0.1)},
+    "ppo/gold": {"kl_coef": (0.0, 0.02, 0.1), "lam": (0.95, 1.0)},
     "rloo/gold": {"kl_coef": (0.0, 0.02, 0.1)},
     "grpo/gold": {"kl_coef": (0.0, 0.04)},
     "raft/gold": {"kl_coef": (0.0, 0.02), "num_samples": (4, 8)},
