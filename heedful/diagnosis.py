@@ -203,8 +203,9 @@ def _value(rounds: Sequence[Line], metrics: Sequence[Line]) -> Finding | None:
         "the values explain nothing",
         f"explained_variance is {late[-1]['explained_variance']:.2f}: worse than one number for all",
         int(late[0]["step"]),
-        "the value head learns too slowly, or its clip is narrow beside the rewards",
-        "raise method.value_lr or method.value_clip; a longer run",
+        "a value head that begins with zeros learns too slowly, or its clip is narrow beside the rewards; with lambda "
+        "below 1 the first tokens of a long response then have no credit",
+        "raise method.value_lr, method.lam (to 1) or method.value_clip; a critic that starts as the reward model",
     )
 
 

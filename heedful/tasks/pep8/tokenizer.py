@@ -45,6 +45,11 @@ def train(texts: Iterable[str], *, vocabulary: int = VOCABULARY) -> PreTrainedTo
             vocab_size=vocabulary, special_tokens=SPECIALS, initial_alphabet=alphabet, show_progress=False
         ),
     )
+    return finished(tokenizer)
+
+
+def finished(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    """It with BOS in front and the reserved ids by their names, as transformers reads it."""
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{SPECIALS[BOS]} $A", special_tokens=[(SPECIALS[BOS], BOS)]
     )

@@ -12,10 +12,10 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from heedful.tasks.pep8.tokenizer import BOS, EOS, GOOD, PAD, SPECIALS
+from heedful.tasks.pep8.tokenizer import PAD, SPECIALS, finished
 from heedful.tasks.reasoning.lessons import drills, lessons, right
 
 # The mark of an option; a word, a number, or a sign with the space before it; white space.
@@ -39,18 +39,7 @@ def build(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.Unigram([(piece, -1.0) for piece in vocabulary], unk_id=PAD, byte_fallback=False))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(PIECES), "isolated"), byte_level])
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{SPECIALS[BOS]} $A", special_tokens=[(SPECIALS[BOS], BOS)]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token=SPECIALS[PAD],
-        bos_token=SPECIALS[BOS],
-        eos_token=SPECIALS[EOS],
-        additional_special_tokens=SPECIALS[GOOD:],
-        split_special_tokens=True,
-        clean_up_tokenization_spaces=False,
-    )
+    return finished(tokenizer)
 
 
 def texts() -> Iterator[str]:
