@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from heedful.cli.options import SCORER, AsJson, Limit, Map, Model, Quiet, Set, SkipBad
+from heedful.cli.options import SCORER, AsJson, Limit, Map, Model, Quiet, Set, SkipBad, say_if_new
 from heedful.cli.output import show, show_table
 from heedful.cli.progress import Progress
 
@@ -35,7 +35,9 @@ def compare(
         int | None, typer.Option("--num-prompts", min=1, metavar="N", help="Evaluate on the first so many only.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="[runs/TASK]")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Keep what is done in the folder, and go on.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep what is done in the folder, and go on; a new one if there is none.")
+    ] = False,
     changes: Set = None,
     map: Map = None,
     limit: Limit = None,
@@ -59,12 +61,15 @@ def compare(
     subject = load_task(
         task, model=model, judge=judge, num_prompts=num_prompts, map=map or None, limit=limit, skip_bad=skip_bad
     )
+    folder = out or Path("runs") / subject.name
+    if resume:
+        say_if_new(folder)
     with Progress(quiet=quiet) as progress:
         progress.say(f"{subject.name}: preparing", restart=True)
         results = run_comparison(
             subject,
             methods=chosen,
-            out=(folder := out or Path("runs") / subject.name),
+            out=folder,
             seeds=drawn,
             budget=limits or None,
             settings=override({}, changes or []),

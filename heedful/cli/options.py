@@ -1,5 +1,6 @@
 """Options that several verbs share, and what they stand for."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,7 @@ Set = Annotated[
     typer.Option("--set", metavar="A.B=C", help="Change a setting of the recipe; may be repeated: optim.lr=1e-5"),
 ]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="The same seed draws the same numbers.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder; a new one if none is there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 # what --with, --best-by and --judge take
 SCORER = "a scorer, a reward model's or ranker's run, or module:function of (prompt, response)"
@@ -44,6 +45,15 @@ def model_or_base(model: str | None) -> str:
     if not (base / "config.json").is_file():
         raise RunError("the embedded base model is missing", where=str(base), hint="install heedful again, or --model")
     return str(base)
+
+
+def say_if_new(out: Path) -> None:
+    """A line on stderr where --resume finds no run: a script may always pass it, and a mistyped folder shows."""
+    from heedful.runs import MANIFEST
+
+    is_main = int(os.environ.get("RANK", 0)) == 0
+    if is_main and not (out / MANIFEST).is_file():
+        typer.echo(f"nothing to resume in {out}: a new run", err=True)
 
 
 def read_feedback(path: str, map: list[str] | None, limit: int | None, skip_bad: bool):

@@ -16,6 +16,7 @@ from heedful.cli.options import (
     Set,
     SkipBad,
     model_or_base,
+    say_if_new,
     say_left_out,
 )
 from heedful.cli.output import show
@@ -67,12 +68,15 @@ def train(
         raise typer.Exit
     from heedful import train as run_training
 
+    folder = out or Path("runs") / method
+    if resume:
+        say_if_new(folder)
     with Progress(quiet=quiet) as progress:
         run = run_training(
             method,
             model=base,
             feedback=records,
-            out=out or Path("runs") / method,
+            out=folder,
             settings=asked,
             resume=resume,
             progress=progress.training(method),

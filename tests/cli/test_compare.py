@@ -42,6 +42,12 @@ def test_an_own_file_gives_a_table_a_page_and_results(heedful, wide_model, own):
     assert {"pref_accuracy", "bits_per_byte"} <= set(results["rows"][1]["metrics"])
 
 
+def test_to_resume_where_nothing_is_begins_a_comparison_and_says_so(heedful, wide_model, own):
+    arguments = ["compare", own, "-m", wide_model, "--methods", "mle", *SMALL, "--resume"]
+    assert "nothing to resume in runs/own: a new run\n" in heedful(*arguments).err
+    assert (heedful.folder / "runs/own/results.json").exists()
+
+
 def test_a_model_with_an_encoder_is_compared_and_answers_like_any_other(heedful, tmp_path_factory, own):
     from models import tiny
     from tiny_text import letters
@@ -78,6 +84,7 @@ def test_a_comparison_that_was_stopped_goes_on_and_ends_the_same(heedful, wide_m
     rows = json.loads((heedful.folder / "cut/results.json").read_text())["rows"]
     assert [row["method"] for row in rows] == ["base", "sft"]
     found = heedful(*arguments, "-o", "cut", "--resume").json
+    assert "nothing to resume" not in heedful.err
     assert [row["metrics"] for row in found["rows"]] == [row["metrics"] for row in whole["rows"]]
 
 

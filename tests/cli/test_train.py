@@ -52,6 +52,13 @@ def test_a_finished_run_is_not_trained_again(heedful, model, feedback):
     assert "continue it with --resume" in heedful(*arguments, code=2).err
 
 
+def test_to_resume_where_nothing_is_begins_a_run_and_says_so(heedful, model, feedback):
+    arguments = ["train", "sft", "-f", feedback, "-m", model, "-o", "rnu", *SHORT, "-q", "--resume"]
+    assert "nothing to resume in rnu: a new run\n" in heedful(*arguments).err
+    assert (heedful.folder / "rnu/DONE").exists()
+    assert "nothing to resume" not in heedful(*arguments).err
+
+
 def test_a_dry_run_says_what_it_would_do_and_writes_nothing(heedful, model, feedback):
     found = heedful("train", "rwr", "-f", feedback, "-m", model, "--dry-run", "--json").json
     assert found["records"] + found["validation_records"] == 8
