@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from heedful.data import describe_feedback
-from heedful.methods import METHODS, load_method
+from heedful.methods import METHODS, feedback_of, feedback_with_judge
 from heedful.models import load_text
 from heedful.records import Feedback
 from heedful.tasks.pep8.assets import ASSETS
@@ -20,4 +20,5 @@ def inspect_feedback(file: Sequence[Feedback], model: str | Path | None = None) 
     """
     text = load_text(ASSETS / "tokenizer" if model is None else model)
     text.max_length = text.tokenizer.model_max_length
-    return describe_feedback(file, text, {name: load_method(name).FEEDBACK for name in METHODS})
+    needs, judged = ({name: of(name) for name in METHODS} for of in (feedback_of, feedback_with_judge))
+    return describe_feedback(file, text, needs, judged)

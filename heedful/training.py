@@ -30,7 +30,7 @@ from heedful.errors import ConfigError, DataError, RunError
 from heedful.loop import Evaluate
 from heedful.loop import train as run_loop
 from heedful.method import Inputs, Method, Sampler, anchored
-from heedful.methods import BESIDE, HELPING, METHODS, feedback_of, load_method
+from heedful.methods import BESIDE, HELPING, METHODS, feedback_of, feedback_with_judge, load_method
 from heedful.mirrors import start as start_mirrors
 from heedful.models import (
     Policy,
@@ -172,12 +172,11 @@ def learnable(name: str, feedback: Sequence[Feedback], config: Strict | None = N
     Raises:
         DataError: none does; says what is missing.
     """
-    method, needs = load_method(name), feedback_of(name, config)
-    if lack := missing(needs, count_kinds(feedback)):
-        methods = {other: load_method(other).FEEDBACK for other in METHODS}
-        able = [other for other, kinds in methods.items() if not missing(kinds, count_kinds(feedback))]
+    needs, kinds = feedback_of(name, config), count_kinds(feedback)
+    if lack := missing(needs, kinds):
+        able = [other for other in METHODS if not missing(feedback_of(other), kinds)]
         hint = f"this feedback can feed {', '.join(able)}" if able else "see `heedful data inspect`"
-        if "judge" in method.NEEDS and count_kinds(feedback)["prompts"]:
+        if not missing(feedback_with_judge(name), kinds):
             hint = f"its prompts are enough with somebody to judge: --set method.judge=runs/reward_model; {hint}"
         where = str(feedback.path) if isinstance(feedback, FeedbackFile) else ""
         raise DataError(f"{name} cannot learn from this feedback: {lack}", where=where, hint=hint)

@@ -21,7 +21,10 @@ Report = dict[str, Any]
 
 
 def describe_feedback(
-    file: Sequence[Feedback], text: Any = None, methods: Mapping[str, Iterable[Need]] | None = None
+    file: Sequence[Feedback],
+    text: Any = None,
+    methods: Mapping[str, Iterable[Need]] | None = None,
+    judged: Mapping[str, Iterable[Need]] | None = None,
 ) -> Report:
     """Everything that can be said of a feedback file before training on it.
 
@@ -29,6 +32,7 @@ def describe_feedback(
         file: what `load_feedback` returns, or any records.
         text: a `heedful.text.Text`, for the tokens and the mask of one example.
         methods: each method's `FEEDBACK`, for which of them can learn from the file.
+        judged: the same of those that may be given another judge, with one.
     """
     responses = [response for record in file for response in record.responses]
     once = list({_content(record): record for record in file}.values())
@@ -49,7 +53,9 @@ def describe_feedback(
     if text is not None:
         report["example"] = _example(file, text)
     if methods is not None:
-        report["methods"] = {name: missing(needs, kinds) for name, needs in methods.items()}
+        report["methods"] = found = {name: missing(needs, kinds) for name, needs in methods.items()}
+        able = [name for name, needs in (judged or {}).items() if found[name] and not missing(needs, kinds)]
+        report["with_another_judge"] = able
     return report
 
 
@@ -292,7 +298,7 @@ def render(report: Report) -> str:
         _table("labelers", {k: v for k, v in report["labelers"].items() if k != "seconds"}),
         _render_agreement(report["agreement"]),
         _render_example(report.get("example", {})),
-        _render_methods(report.get("methods", {})),
+        _render_methods(report.get("methods", {}), report.get("with_another_judge", [])),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -373,14 +379,17 @@ def _marked(token: str, mask: int) -> str:
     return f"[{_safe(token)}]" if mask else _safe(token)
 
 
-def _render_methods(methods: Mapping[str, str | None]) -> str:
+def _render_methods(methods: Mapping[str, str | None], with_another_judge: Sequence[str]) -> str:
     if not methods:
         return ""
     by_lack: dict[str | None, list[str]] = {None: []}
     for name, lack in methods.items():
-        by_lack.setdefault(lack, []).append(name)
+        if name not in with_another_judge:
+            by_lack.setdefault(lack, []).append(name)
     can = by_lack.pop(None)
     lines = ["methods that can learn from this: " + (", ".join(can) or "none")]
+    if with_another_judge:
+        lines.append(f"  with another judge, --set method.judge=SCORER, also: {', '.join(with_another_judge)}")
     return "\n".join(lines + [f"  not {', '.join(names)}: {lack}" for lack, names in by_lack.items()])
 
 

@@ -1,9 +1,10 @@
 """The kinds of feedback: which of them a record holds, and what is missing where it holds none that a method can use.
 
-A method states `FEEDBACK`, the kinds of which any one is enough; a tuple among them stands for kinds needed together.
+A method states `FEEDBACK`, the kinds of which any one is enough; a tuple among them stands for kinds that the file must
+hold together, each in a record of its own or not.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from heedful.records import Feedback, judged_pairs, score_of, strict_pairs
@@ -74,13 +75,9 @@ def count_kinds(records: Iterable[Feedback]) -> dict[str, int]:
 
 
 def usable(records: Iterable[Feedback], needs: Iterable[Need]) -> list[Feedback]:
-    """The records that hold what a method needs, in order: those a method with this `FEEDBACK` can learn from."""
-    wanted = [_together(need) for need in needs]
-    return [record for record in records if any(_holds(record, names) for names in wanted)]
-
-
-def _holds(record: Feedback, names: Sequence[str]) -> bool:
-    return all(KINDS[name].holds(record) for name in names)
+    """The records that hold some of what a method with this `FEEDBACK` needs, in order."""
+    wanted = {name for need in needs for name in _together(need)}
+    return [record for record in records if any(KINDS[name].holds(record) for name in wanted)]
 
 
 def missing(needs: Iterable[Need], counts: Mapping[str, int]) -> str | None:

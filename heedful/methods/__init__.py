@@ -36,8 +36,10 @@ METHODS = {
 STARTING = ("rl_start",)  # make a model for others to start from: compared where they are asked for by name
 HELPING = (*JUDGING, "refiner")  # those with nothing to rank beside the others
 
+ANY_SCORER = "module:function"
+
 # Read where there is any, and never enough.
-BESIDE = dict.fromkeys(("chain_of_hindsight", "rl_start", "ppo"), frozenset({"documents"}))
+BESIDE = dict.fromkeys(("chain_of_hindsight", "ppo"), frozenset({"documents"}))
 
 
 def load_method(name: str) -> ModuleType:
@@ -56,3 +58,9 @@ def feedback_of(name: str, config: Strict | None = None) -> frozenset:
     settings, where they decide."""
     module = load_method(name)
     return module.feedback(config) if config is not None and hasattr(module, "feedback") else module.FEEDBACK
+
+
+def feedback_with_judge(name: str) -> frozenset:
+    """The same where `method.judge` is a scorer that has not to be trained first; `FEEDBACK` where nobody judges."""
+    module = load_method(name)
+    return feedback_of(name, module.Config(judge=ANY_SCORER) if "judge" in module.NEEDS else None)

@@ -24,7 +24,7 @@ TRAINING: dict[str, Any] = {  # the paper's, of 1.3B parameters
     "optim": {"lr": 5e-6, "betas": (0.9, 0.95), "weight_decay": 0.0, "warmup": 0.0, "decay": "cosine", "final": 0.1},
     "batch_size": 32,
 }
-FEEDBACK = frozenset({"demonstrations", "imitable"})
+FEEDBACK = frozenset({("demonstrations", "documents"), ("imitable", "documents")})
 
 
 class Config(Strict):

@@ -62,7 +62,16 @@ def test_kinds_needed_together_are_a_tuple():
     needs = [("prompts", "answers")]
     assert missing(needs, count_kinds([record(answer="7")])) is None
     assert missing(needs, count_kinds([record()])) == "no record has an `answer` to check against"
-    assert usable([record(), record(answer="7")], needs) == [record(answer="7")]
+    assert missing([("demonstrations", "documents")], count_kinds([record({"demonstration": True})])) == (
+        "no record has an empty `prompt` (a document)"
+    )
+
+
+def test_what_is_needed_together_may_stand_in_different_records():
+    shown, document = record({"demonstration": True}), record({}, prompt="")
+    needs = [("demonstrations", "documents")]
+    assert missing(needs, count_kinds([shown, document])) is None
+    assert usable([shown, record({}), document], needs) == [shown, document]
 
 
 def test_usable_records_keep_their_order():
