@@ -35,7 +35,7 @@ class BigBenchHard:
     Args:
         file: what `load_feedback` returned, of format `bbh`.
         model: folder or Hub name; the embedded base of the pep8 task where none is given.
-        num_prompts: ask only so many, of all tasks in turn.
+        num_prompts: ask only so many, of all tasks in turn, of those that leave room for an answer.
     Raises:
         DataError: it has no question of the twelve tasks.
     """
@@ -49,7 +49,7 @@ class BigBenchHard:
     def __init__(self, file: FeedbackFile, *, model: str | Path | None = None, num_prompts: int | None = None):
         self.file = file
         self.base = self.start = model or ASSETS / "base"
-        self.records = _in_turn(file)[:num_prompts]
+        self.records, self.num_prompts = _in_turn(file), num_prompts
         if not self.records:
             raise DataError(
                 f"no record of {len(file)} is of a task that is asked",
@@ -83,8 +83,9 @@ class BigBenchHard:
         return {}
 
     def describe(self) -> Mapping[str, Any]:
-        """The file by its bytes, and how many questions are asked."""
-        return {"file": Path(self.file.path).name, "sha256": self.file.sha256, "prompts": len(self.records)}
+        """The file by its bytes, and how many questions are asked at most."""
+        asked = len(self.records[: self.num_prompts])
+        return {"file": Path(self.file.path).name, "sha256": self.file.sha256, "prompts": asked}
 
     def beginning(self, name: str) -> str | None:
         """Nothing is trained on it."""
@@ -124,7 +125,7 @@ class BigBenchHard:
         return found
 
     def _fitting(self, text: Text, subject: Subject) -> dict[int, list[int]]:
-        """The prompts that leave room for an answer, by their place."""
+        """The first prompts that leave room for an answer, by their place."""
         encoded = [
             [*text.encode_prompt(record.prompt, line_prefix=subject.line_prefix), *subject.prefix]
             for record in self.records
@@ -135,7 +136,7 @@ class BigBenchHard:
             raise DataError(f"{lost} leave no room for an answer in {text.max_length} tokens", where=str(subject.model))
         if len(fits) < len(encoded):
             warnings.warn(f"{lost} leave no room for an answer in {text.max_length} tokens: left out", stacklevel=2)
-        return fits
+        return dict(list(fits.items())[: self.num_prompts])
 
     def _answers(
         self, policy: Policy, text: Text, subject: Subject, prompts: Mapping[int, list[int]], seed: int

@@ -68,6 +68,14 @@ def test_any_model_is_measured_on_it(file, model):
     assert metrics["accuracy"].n == 2 and metrics["word_sorting"].n == 1
 
 
+def test_as_many_are_asked_as_were_wanted_where_the_first_leave_no_room(tmp_path, model):
+    path = tmp_path / "examples.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in [ROWS[3], ROWS[0]]))
+    with pytest.warns(UserWarning, match="1 of 2 questions leave no room for an answer in 200 tokens: left out"):
+        metrics = evaluate(model, load_task(str(path), model=model, num_prompts=1))
+    assert metrics["accuracy"].n == 1
+
+
 def test_nothing_is_trained_on_it(file, model):
     with pytest.raises(ConfigError, match="authors ask that none is trained on it"):
         load_task(str(file), model=model).feedback("sft")
