@@ -13,13 +13,13 @@ from pydantic import Field
 
 from heedful import schedule
 from heedful.arms import BEST_OF_N, Arm, read_arms
-from heedful.config import Strict, merge, parse
+from heedful.config import Strict, merge, parse, unknown
 from heedful.data.kinds import count_kinds, missing
 from heedful.disk import read_lines, write_lines
 from heedful.errors import ConfigError, DataError, Stopped
 from heedful.evals.summary import compare_pairs, measure, summarize
 from heedful.inference import needs_of
-from heedful.methods import feedback_of
+from heedful.methods import feedback_of, load_method
 from heedful.records import Feedback
 from heedful.results import Ledger, Metric, Results, Row, row_name, write
 from heedful.runs import Run
@@ -71,6 +71,8 @@ def compare(
         if key in ("seed", "budget"):
             hint = "--seeds 3, or --seeds 0,5,7" if key == "seed" else "--budget tokens=200000"
             raise ConfigError(f"{key} is not a method's to set: it is the same for all", where="--set", hint=hint)
+    if isinstance(own := (settings or {}).get("method"), Mapping):
+        _require_shared(arms, own)
     needs = {arm: arm.needs(merge(task.settings(arm.name), settings or {})) for arm in arms}
     asked = dict(task.budget) | dict(budget or {}) if _only_labels(budget) else dict(budget or {})
     limits = parse(Budget, asked, where="budget")
@@ -85,6 +87,25 @@ def compare(
     run = Run.start(out, command=command or sys.argv, config=config, seed=seeds[0], resume=resume)
     with run.lock():
         return _Comparison(task, run, limits, dict(settings or {}), progress or (lambda event: None)).go(needs, seeds)
+
+
+def _require_shared(arms: Sequence[Arm], own: Mapping[str, Any]) -> None:
+    """A method's own setting is laid over every arm.
+
+    Raises:
+        ConfigError: some of them lack it; names them, and those that have it.
+    """
+    known = {arm.name: load_method(arm.method).Config.model_fields for arm in arms if arm.method != BEST_OF_N}
+    for key in own if known else ():
+        able = [name for name, fields in known.items() if key in fields]
+        if not able:
+            every = dict.fromkeys(field for fields in known.values() for field in fields)
+            raise unknown(key, "setting", list(every), where="--set method")
+        if len(able) < len(known):
+            without = ", ".join(name for name in known if name not in able)
+            allowed = "a setting of every method that is compared"
+            hint = f"--methods {','.join(able)} compares those that have it"
+            raise ConfigError(f"not a setting of {without}", where=f"--set method.{key}", allowed=allowed, hint=hint)
 
 
 class _Comparison:

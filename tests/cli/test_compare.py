@@ -88,6 +88,17 @@ def test_a_comparison_that_was_stopped_goes_on_and_ends_the_same(heedful, wide_m
     assert [row["metrics"] for row in found["rows"]] == [row["metrics"] for row in whole["rows"]]
 
 
+def test_a_setting_that_some_methods_lack_is_refused_with_who_has_it(heedful, wide_model, own):
+    arguments = ["compare", own, "-m", wide_model, "--methods", "sft,rwr,dpo,kto", *SMALL]
+    found = heedful(*arguments, "--set", "method.beta=1", code=2).err
+    assert found == (
+        "error: --set method.beta: not a setting of sft: expected a setting of every method that is compared "
+        "(--methods rwr,dpo,kto compares those that have it)\n"
+    )
+    assert "did you mean 'beta'?" in heedful(*arguments, "--set", "method.btea=1", code=2).err
+    assert not (heedful.folder / "runs").exists()
+
+
 def test_a_folder_with_a_comparison_is_not_overwritten(heedful, wide_model, own):
     arguments = ["compare", own, "-m", wide_model, "--methods", "sft", *SMALL]
     heedful(*arguments)
