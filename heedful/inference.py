@@ -9,7 +9,7 @@ from pathlib import Path
 from heedful.checkpoint import load_info
 from heedful.errors import ConfigError, DataError
 from heedful.models import best_device, load, load_text, load_tokenizer, ordinary_ids, require_embedded
-from heedful.records import Feedback, Response, Score
+from heedful.records import Feedback, Response, Score, place_of
 from heedful.sampling import Sample, Sampling, generate
 from heedful.scorers import Scorer, item_of, leaves_room, load_scorer, score_all
 from heedful.text import BAD, GOOD, Text, with_line_prefix
@@ -189,7 +189,7 @@ def without_empty(record: Feedback) -> Feedback:
 
 def _best(records: Sequence[Feedback], scorer: Scorer) -> list[Feedback]:
     items = [
-        item_of(record, response, f"{record.id}#{index}")
+        item_of(record, response, f"{place_of(record)}, response {index}")
         for record in records
         for index, response in enumerate(record.responses)
     ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from heedful.method import Cost, Share
 from heedful.models import Policy
-from heedful.records import Feedback, Response
+from heedful.records import Feedback, Response, place_of
 from heedful.sampling import Sample, Sampling, generate
 from heedful.scorers import Comparer, Item, ScoreCache, Scorer, item_of, score_all
 from heedful.text import Text
@@ -113,4 +113,4 @@ def answers(
 
 
 def _item(record: Feedback, sample: Sample) -> Item:
-    return item_of(record, Response(sample.text, truncated=sample.truncated), record.id)
+    return item_of(record, Response(sample.text, truncated=sample.truncated), place_of(record))

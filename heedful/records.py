@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from itertools import combinations
+from pathlib import PurePath
 from typing import Any
 
 from heedful.errors import DataError
@@ -102,6 +103,7 @@ class Feedback:
     seconds: float | None = None
     source: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    where: str = field(default="", compare=False, repr=False)  # file and line it was read from, for messages alone
 
     def __post_init__(self):
         _make_tuples(self, "responses", "comparisons", *(() if isinstance(self.prompt, str) else ("prompt",)))
@@ -159,6 +161,14 @@ def prompt_text(prompt: str | tuple[Message, ...]) -> str:
     return "\n\n".join(f"{message.role}: {message.content}" for message in prompt)
 
 
+def place_of(feedback: Feedback, index: int | None = None) -> str:
+    """What a message calls a record, or one of its responses: its file and line, and its id where it has another."""
+    named = f"record {feedback.id}"
+    if feedback.where:
+        named = feedback.where if feedback.id in ("", PurePath(feedback.where).name) else f"{feedback.where} ({named})"
+    return named if index is None else f"{named}: responses[{index}]"
+
+
 def _standing(response: Response) -> tuple[float | None, ...]:
     rank = None if response.rank is None else -response.rank
     label = None if response.label is None else LABELS[::-1].index(response.label)
@@ -189,7 +199,7 @@ def from_json(row: Any, where: str = "") -> Feedback:
     if "prompt" not in values:
         raise DataError("no `prompt`", where=where, allowed='text or a conversation ("" for a pretraining document)')
     values.setdefault("responses", ())
-    feedback = Feedback(**values)
+    feedback = Feedback(**values, where=where)
     if not (feedback.prompt or feedback.responses):
         raise DataError("neither a prompt nor a response", where=where, allowed="at least one of the two")
     _check_ranks(feedback.responses, base)
@@ -204,7 +214,8 @@ def to_json(feedback: Feedback) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value) if getattr(value, f.name) != _default(f)}
+        said = [f for f in fields(value) if f.compare and getattr(value, f.name) != _default(f)]
+        return {f.name: _plain(getattr(value, f.name)) for f in said}
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return dict(value) if isinstance(value, Mapping) else value

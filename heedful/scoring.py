@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from heedful.errors import ConfigError, DataError
-from heedful.records import Feedback, Response, Score
+from heedful.records import Feedback, Response, Score, place_of
 from heedful.scorers import Item, RewardModelScorer, ScoreCache, Scorer, item_of, load_scorer, score_all
 
 
@@ -67,7 +67,7 @@ def _with_steps(response: Response, rewards: Sequence[float]) -> Response:
 
 
 def _items(record: Feedback) -> list[Item]:
-    return [item_of(record, response, f"{record.id}#{index}") for index, response in enumerate(record.responses)]
+    return [item_of(record, response, place_of(record, index)) for index, response in enumerate(record.responses)]
 
 
 def _with_score(response: Response, score: Score) -> Response:

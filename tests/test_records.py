@@ -17,6 +17,7 @@ from heedful.records import (
     from_json,
     is_all_tied,
     judged_pairs,
+    place_of,
     prompt_text,
     score_of,
     strict_pairs,
@@ -46,6 +47,13 @@ def feedback(*responses, **fields) -> Feedback:
 @given(records())
 def test_every_record_survives_a_round_trip_through_json_text(record):
     assert from_json(json.loads(json.dumps(to_json(record)))) == record
+
+
+def test_a_record_knows_its_line_for_messages_alone():
+    own, unnamed = (from_json(answers("a", id=id), "d/a.jsonl:3") for id in ("r7", "a.jsonl:3"))
+    assert place_of(own) == "d/a.jsonl:3 (record r7)" and place_of(unnamed, 0) == "d/a.jsonl:3: responses[0]"
+    assert place_of(from_json(answers("a", id="r7"))) == "record r7"
+    assert own == from_json(answers("a", id="r7")) and "where" not in to_json(own) and "jsonl:3" not in repr(own)
 
 
 def test_defaults_are_not_written():

@@ -39,7 +39,8 @@ def test_the_records_given_are_left_as_they_were():
 def test_an_item_is_named_by_its_record_and_place_and_a_conversation_is_text():
     scorer = Length()
     score([Feedback((Message("user", "hi"),), responses("a", "b"), id="x")], scorer, workers=1)
-    assert scorer.seen == [("x#0", "user: hi", "a"), ("x#1", "user: hi", "b")]
+    places = ("record x: responses[0]", "record x: responses[1]")
+    assert scorer.seen == [(places[0], "user: hi", "a"), (places[1], "user: hi", "b")]
 
 
 def test_the_numbers_of_other_scorers_stay():

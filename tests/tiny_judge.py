@@ -11,6 +11,21 @@ def early(prompt: str, response: str) -> float:
     return -sum(map(ord, response)) / (100 * max(1, len(response)))
 
 
+def failing(prompt: str, response: str) -> float:
+    """No number for any response."""
+    raise RuntimeError("it broke")
+
+
+def not_a_number(prompt: str, response: str) -> float:
+    """A number that compares with none."""
+    return float("nan")
+
+
+def right(prompt: str, response: str, answer: str) -> float:
+    """1 for the answer, 0 for any other."""
+    return float(response == answer)
+
+
 def digit(prompt: str, response: str) -> float:
     """1 for a response of digits, 0 for any other."""
     return float(response.isdigit())

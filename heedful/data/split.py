@@ -16,7 +16,7 @@ from typing import Literal
 
 from heedful.data.formats.transcripts import ASSISTANT, HUMAN
 from heedful.errors import ConfigError, DataError
-from heedful.records import Feedback, prompt_text
+from heedful.records import Feedback, place_of, prompt_text
 
 SHARES = MappingProxyType({"train": 0.8, "validation": 0.1, "test": 0.1})
 WORD = re.compile(r"[\W_]+")
@@ -136,7 +136,7 @@ def _unit(record: Feedback, by: str) -> str:
         return normalised(opening(record))
     value = record.user if by == "user" else record.labeler
     if value is None:
-        raise DataError(f"no `{by}` to split by", where=f"record {record.id}", allowed=f"a `{by}` in every record")
+        raise DataError(f"no `{by}` to split by", where=place_of(record), allowed=f"a `{by}` in every record")
     return value
 
 

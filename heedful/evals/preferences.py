@@ -22,7 +22,7 @@ import numpy as np
 from heedful.errors import DataError
 from heedful.evals.stats import paired_difference, pooled, spearman
 from heedful.evals.summary import measure
-from heedful.records import Feedback, judged_pairs, prompt_text
+from heedful.records import Feedback, judged_pairs, place_of, prompt_text
 from heedful.results import Metric
 from heedful.scorers import Item, ScoreCache, Scorer, item_of, leaves_room, load_scorer, score_all
 
@@ -162,7 +162,7 @@ def agreement(
 
 
 def _items(record: Feedback) -> list[Item]:
-    return [item_of(record, response, f"{record.id}#{index}") for index, response in enumerate(record.responses)]
+    return [item_of(record, response, place_of(record, index)) for index, response in enumerate(record.responses)]
 
 
 def _groups(feedback: Iterable[Feedback]) -> dict[str, str]:

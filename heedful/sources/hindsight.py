@@ -7,7 +7,7 @@ from math import ceil
 from heedful.errors import DataError
 from heedful.method import WHOLE, Cost, Inputs, Say, Share
 from heedful.models import Policy
-from heedful.records import Feedback, Response, prompt_text
+from heedful.records import Feedback, Response, place_of, prompt_text
 from heedful.sampling import Sample, Sampling, generate
 from heedful.schedule import stable_seed
 from heedful.scorers import Scorer
@@ -162,7 +162,7 @@ def asked(feedback: Sequence[Feedback], judge: Scorer) -> list[Feedback]:
             if getattr(record, field) is None:
                 raise DataError(
                     f"no `{field}`, which the judge, {judge.name}, needs",
-                    where=f"record {record.id}",
+                    where=place_of(record),
                     hint=f"give each prompt its `{field}`, or take another judge: --set method.judge=runs/reward_model",
                 )
     return readable(records, judge)

@@ -152,6 +152,7 @@ def answered(record: Feedback, samples: Sequence[Sample], *, distinct: bool = Tr
         answer=record.answer,
         source=record.source,
         metadata={**record.metadata, **cost},
+        where=record.where,
     )
 
 

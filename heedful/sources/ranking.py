@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from heedful.errors import ConfigError, DataError
-from heedful.records import Comparison, Feedback
+from heedful.records import Comparison, Feedback, place_of
 from heedful.scorers import Comparer, Item, Scorer, item_of, leaves_room, load_scorer, num_calls, score_all
 from heedful.sources.policy import CALLS
 
@@ -87,7 +87,7 @@ def candidates(record: Feedback) -> list[int]:
 
 
 def _item(record: Feedback, index: int) -> Item:
-    return item_of(record, record.responses[index], f"{record.id}#{index}")
+    return item_of(record, record.responses[index], f"{place_of(record)}, response {index}")
 
 
 def _noted(record: Feedback, judge: Scorer, calls: int) -> Feedback:

@@ -162,6 +162,7 @@ def criticised(feedback: Sequence[Feedback]) -> list[Feedback]:
             answer=record.answer,
             source=record.source,
             metadata={**record.metadata, TOKENS: 0},
+            where=record.where,
         )
         for record in feedback
         for index, response in enumerate(record.responses)

@@ -236,7 +236,9 @@ def _group(record: Feedback, prompt: Sequence[int], samples: Sequence[Sample]) -
 def _answered(record: Feedback, samples: Sequence[Sample]) -> Feedback:
     """The record's prompt with all that was drawn, empty responses too."""
     responses = tuple(Response(sample.text, truncated=sample.truncated, author=AUTHOR) for sample in samples)
-    return Feedback(record.prompt, responses, id=record.id, answer=record.answer, source=record.source)
+    return Feedback(
+        record.prompt, responses, id=record.id, answer=record.answer, source=record.source, where=record.where
+    )
 
 
 def _gap(read: Sequence[Sequence[Tensor]], sampled: Sequence[Sequence[Sequence[float]]]) -> float:

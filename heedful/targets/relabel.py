@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from heedful.batch import Branch, Group
 from heedful.errors import DataError
-from heedful.records import Feedback, Response, Segment, strict_pairs
+from heedful.records import Feedback, Response, Segment, place_of, strict_pairs
 from heedful.targets.segments import Marked, above_the_lowest, compile_rows, mean_score, reward_of, segments_of
 from heedful.text import Text, require_groups
 
@@ -116,7 +116,7 @@ def _require_lines(feedback: Sequence[Feedback]) -> None:
             if not all(is_line) or any("\n" in segment.text[:-1] for segment in (*before, last)):
                 raise DataError(
                     "a scored segment is not one line, but method.lines puts a token before each line",
-                    where=f"record {record.id}",
+                    where=place_of(record),
                     hint="score line by line, or set method.lines to false",
                 )
 

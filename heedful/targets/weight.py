@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from heedful.batch import Group
 from heedful.errors import DataError
-from heedful.records import Feedback, Segment
+from heedful.records import Feedback, Segment, place_of
 from heedful.targets.segments import Marked, compile_rows
 from heedful.text import Text
 
@@ -26,7 +26,7 @@ def exponential_weights(feedback: Sequence[Feedback], *, text: Text, beta: float
         if segment.score / beta > LARGEST_EXPONENT:
             raise DataError(
                 f"exp(score / beta) = exp({segment.score:g} / {beta:g}) is too large a weight",
-                where=f"record {record.id}",
+                where=place_of(record),
                 hint="raise method.beta, or shift the scores so that the best is near 0",
             )
         return Marked([], {"mask": 1.0, "weight": math.exp(segment.score / beta)})

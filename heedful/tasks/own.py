@@ -26,7 +26,7 @@ from heedful.evals.likelihood import read_tokens
 from heedful.evals.rouge import rouge_l
 from heedful.methods import HELPING, METHODS, STARTING, load_method
 from heedful.models import Policy, best_device, commit, load, load_text
-from heedful.records import Feedback, Response, prompt_text, strict_pairs
+from heedful.records import Feedback, Response, place_of, prompt_text, strict_pairs
 from heedful.sampling import Sample, Sampling, best_of_n, generate
 from heedful.scorers import Comparer, Item, RewardModelScorer, item_of, leaves_room, load_scorer, num_calls, score_all
 from heedful.targets.relabel import imitated_response
@@ -215,7 +215,7 @@ class OwnFile:
             if self.judge and lacking:
                 raise DataError(
                     f"{self.judge.name} needs `{name}`, which {len(lacking)} of {len(self.held_out)} held-out records "
-                    f"lack: the first is {lacking[0].id}",
+                    f"lack: the first is {place_of(lacking[0])}",
                     where=self.file.path,
                     allowed=f"records with `{name}`",
                     hint=f"read it from a column with --map {name}=COLUMN, or take another --judge",
@@ -322,7 +322,8 @@ class OwnFile:
         chosen = best_of_n(drawn, scores)
         picked = [several.index(sample) for several, sample in zip(drawn, chosen)]
         answers = [(several[pick], own[pick]) for several, own, pick in zip(items, scores, picked)]
-        base = {row["prompt_id"]: row for row in base_samples or () if "judge_score" in row}
+        rows = {row["prompt_id"]: row for row in base_samples or () if "judge_score" in row}
+        base = {place_of(record): rows[record.id] for _, record, _ in asked if record.id in rows}  # as items are named
         is_base = base_samples is None and subject == Subject(self.base)
         for (_, record, _), sample, judged in zip(asked, chosen, self._judged(answers, None if is_base else base)):
             row: dict[str, Any] = {"prompt_id": record.id, "prompt": prompt_text(record.prompt)}
@@ -344,7 +345,7 @@ class OwnFile:
         records = {record.id: record for record in self.held_out}
         read = [sample for sample in found.samples if leaves_room(scorer, records[sample["prompt_id"]])]
         answers = [(s["prompt_id"], Response(s["response"], truncated=s["truncated"])) for s in read]
-        scores = score_all(scorer, [item_of(records[id], answer, id) for id, answer in answers])
+        scores = score_all(scorer, [item_of(records[id], answer, place_of(records[id])) for id, answer in answers])
         for sample, score in zip(read, scores):
             found.per_prompt[sample["prompt_id"]]["reward"] = sample["reward"] = score.value
 
@@ -363,7 +364,7 @@ class OwnFile:
         measured against it. From a judge that compares, the former is the probability of beating the base.
 
         Args:
-            base: its samples by prompt; None where these are its own, which draw.
+            base: its samples by the names of items; None where these are its own, which draw.
         """
         if self.judge is None:
             return [{} for _ in answers]
@@ -387,7 +388,7 @@ def _compared(
 
 
 def _item(record: Feedback, sample: Sample) -> Item:
-    return item_of(record, Response(sample.text, truncated=sample.truncated), record.id)
+    return item_of(record, Response(sample.text, truncated=sample.truncated), place_of(record))
 
 
 def _answered(item: Item, row: Mapping[str, Any]) -> Item:

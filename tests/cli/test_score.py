@@ -35,7 +35,7 @@ def test_an_unknown_scorer_gets_a_suggestion(heedful):
 def test_a_scorer_that_needs_an_answer_names_the_record(heedful):
     file = heedful.write("f.jsonl", record(0))
     found = heedful("score", file, "--with", "exact_match", "-q", code=2).err
-    assert "r0#0" in found and "needs `answer`" in found
+    assert "f.jsonl:1 (record r0): responses[0]: exact_match needs `answer`: expected a record with" in found
 
 
 def test_prompts_without_responses_cannot_be_scored(heedful):

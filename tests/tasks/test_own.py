@@ -246,6 +246,12 @@ def test_a_ranker_judges_answers_against_those_of_the_base(task, model, rankers,
     assert mean >= (0.5 if form == "pairwise" else sum(v["judge_score"] for v in base.per_prompt.values()) / 4)
 
 
+def test_a_judge_that_fails_names_the_line_of_the_prompt(task):
+    small = task([row | {"id": f"r{n}"} for n, row in enumerate(demonstrations(40))], judge="tiny_judge:failing")
+    with pytest.raises(DataError, match=r"own\.jsonl:(\d+) \(record r\d+\): tiny_judge:failing failed"):
+        small.evaluate(Subject(small.base), seed=0)
+
+
 def test_what_a_judge_needs_is_asked_for_first(task):
     with pytest.raises(DataError, match=r"own\.jsonl: exact_match needs `answer`, which .*--map answer=COLUMN"):
         task(demonstrations(40), judge="exact_match")
