@@ -84,7 +84,7 @@ class _Loop:
             _require_read(mix.objective, mix.groups)
         self._resume()
         plan = self.method.schedule
-        while not schedule.is_over(self.learner.training.budget, self.state, plan.rounds, plan.pass_rounds):
+        while not schedule.is_over(self.learner.training.budget, self.state, plan.rounds, plan.pass_rounds()):
             groups = list(self.method.targets(self._samples(self.state.round_index)))
             _require_read([*self.method.objective, *self.method.statistics], groups)
             limit = self._limit(groups)
@@ -148,7 +148,7 @@ class _Loop:
 
     def _limit(self, groups: Sequence[Group]) -> Limit:
         training, plan = self.learner.training, self.method.schedule
-        rounds = plan.rounds, plan.pass_rounds, plan.restart
+        rounds = plan.rounds, plan.pass_rounds(), plan.restart
         return Limit(training.budget, len(groups), training.batch_size, plan.epochs, *rounds)
 
     def _log(self, metrics: Mapping[str, float], limit: Limit) -> None:

@@ -214,7 +214,8 @@ class Schedule:
         rounds: calls of `source.collect` that share the budget; None: as many as it has room for, each of `epochs`
             passes over its rows.
         epochs: passes over the rows of a round; None leaves it to the budget.
-        pass_rounds: rounds in which every prompt is asked once: an epoch of the budget where `rounds` is None.
+        pass_rounds: tells in how many rounds every prompt is asked once, an epoch of the budget where `rounds` is None;
+            called when the run begins, since the model's context decides which prompts are asked.
         replay: most samples that a round learns from, drawn from its own and those of all rounds before; None: its own.
         ema: decay of an average of the weights over steps, which is what is measured and kept; None keeps none.
         restart: each round learns from the weights of the start anew, with a learning rate of its own; its samples are
@@ -224,7 +225,7 @@ class Schedule:
 
     rounds: int | None = 1
     epochs: int | None = None
-    pass_rounds: int = 1
+    pass_rounds: Callable[[], int] = lambda: 1
     replay: int | None = None
     ema: float | None = None
     restart: bool = False

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import ceil
 
 from heedful.errors import DataError
@@ -11,7 +12,7 @@ from heedful.records import Feedback, Response, place_of, prompt_text
 from heedful.sampling import Sample, Sampling, generate
 from heedful.schedule import stable_seed
 from heedful.scorers import Scorer
-from heedful.sources.policy import CALLS, TOKENS, answered, counted, of_round, one_per_prompt, require_any
+from heedful.sources.policy import CALLS, TOKENS, answered, askable, counted, of_round, one_per_prompt
 from heedful.sources.ranking import load_pointwise, readable, scored
 from heedful.text import Text
 
@@ -46,10 +47,9 @@ class Attempts:
     critiqued: Mapping[str, Sequence[Response]]
     seed: int = 0
 
-    @property
     def pass_rounds(self) -> int:
-        """Rounds in which every prompt is asked once."""
-        return ceil(len(self.prompts) / self.num_prompts)
+        """Rounds in which every prompt that leaves room for a response is asked once."""
+        return ceil(len(self._encoded) / self.num_prompts)
 
     def collect(
         self,
@@ -66,15 +66,11 @@ class Attempts:
             DataError: no prompt leaves room for a response.
         """
         assert policy is not None, "answers are drawn from a policy"
-        encoded = [[*self.text.encode_prompt(record.prompt), *self.prefix] for record in self.prompts]
-        room = self.text.max_length - self.sampling.max_tokens
-        fits = [n for n, ids in enumerate(encoded) if len(ids) <= room]
-        require_any([True for _ in fits], encoded, self.sampling.max_tokens, self.text)
-        mine, keys = of_round(fits, self.num_prompts, seed=self.seed, round_index=round_index, share=share)
+        mine, keys = of_round([*self._encoded], self.num_prompts, seed=self.seed, round_index=round_index, share=share)
         drawn = generate(
             policy.lm,
             self.text,
-            [encoded[n] for n in mine],
+            [self._encoded[n] for n in mine],
             replace(self.sampling, banned=self.text.control_ids),
             k=self.num_samples,
             seed=stable_seed(self.seed, round_index),
@@ -84,6 +80,10 @@ class Attempts:
         judged = scored([answered(self.prompts[n], several) for n, several in zip(mine, drawn)], self.judge)
         labelled = [_labelled(record, self.threshold) for record in judged]
         return [self._noted(record, several, round_index) for record, several in zip(labelled, drawn, strict=True)]
+
+    @cached_property
+    def _encoded(self) -> dict[int, list[int]]:
+        return askable(self.prompts, self.text, self.sampling.max_tokens, prefix=self.prefix)
 
     def _noted(self, record: Feedback, drawn: Sequence[Sample], round_index: int) -> Feedback:
         responses = (*record.responses, *self.critiqued.get(prompt_text(record.prompt), ()))

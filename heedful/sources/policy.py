@@ -61,11 +61,9 @@ class PolicySamples:
             DataError: no prompt leaves room for a response.
         """
         assert policy is not None, "samples are drawn from a policy"
-        encoded = [self.text.encode_prompt(record.prompt) for record in self.prompts]
-        fits = [len(ids) + self.sampling.max_tokens <= self.text.max_length for ids in encoded]
-        require_any(fits, encoded, self.sampling.max_tokens, self.text)
+        encoded = askable(self.prompts, self.text, self.sampling.max_tokens)
         places = range(share.first, len(self.prompts), share.of)
-        asked = [n for n in places if fits[n]]
+        asked = [n for n in places if n in encoded]
         settings = replace(self.sampling, banned=(*self.sampling.banned, *self.text.control_ids))
         drawn = generate(
             policy.lm,
@@ -114,14 +112,23 @@ def counted(say: Say | None, total: int) -> Callable[[int, int], None] | None:
     return None if say is None else lambda done, tokens: say(done, total)
 
 
-def require_any(fits: Sequence[Any], encoded: Sequence[Sequence[int]], max_tokens: int, text: Text) -> None:
-    """Raise a DataError where no prompt leaves room for a response."""
-    if not any(fits):
+def askable(
+    prompts: Sequence[Feedback], text: Text, max_tokens: int, *, prefix: Sequence[int] = ()
+) -> dict[int, list[int]]:
+    """Token ids of each prompt that leaves room for a response, by its place, with the prefix behind them.
+
+    Raises:
+        DataError: none does.
+    """
+    encoded = [[*text.encode_prompt(record.prompt), *prefix] for record in prompts]
+    fits = {n: ids for n, ids in enumerate(encoded) if len(ids) + max_tokens <= text.max_length}
+    if not fits:
         raise DataError(
             f"no prompt leaves room for {max_tokens} tokens: the shortest has {min(map(len, encoded), default=0)}",
             allowed=f"{text.max_length} tokens together",
             hint=f"--set method.max_tokens={max(1, max_tokens // 2)}, or shorter prompts",
         )
+    return fits
 
 
 def one_per_prompt(feedback: Sequence[Feedback]) -> list[Feedback]:

@@ -20,7 +20,7 @@ from heedful.rollout import KL_COEF, ROLLOUTS, Rollout, rollouts_of
 from heedful.sampling import Sample, Sampling, generate
 from heedful.schedule import stable_seed
 from heedful.scorers import Scorer
-from heedful.sources.policy import AUTHOR, CALLS, TOKENS, counted, of_round, one_per_prompt, require_any
+from heedful.sources.policy import AUTHOR, CALLS, TOKENS, askable, counted, of_round, one_per_prompt
 from heedful.sources.ranking import load_pointwise, readable, scored
 from heedful.text import Text
 
@@ -87,10 +87,9 @@ class Rollouts:
     has_value: bool = False
     seed: int = 0
 
-    @property
     def pass_rounds(self) -> int:
-        """Rounds in which every prompt is asked once."""
-        return ceil(len(self.prompts) / self.num_prompts)
+        """Rounds in which every prompt that leaves room for a response is asked once."""
+        return ceil(len(self._encoded) / self.num_prompts)
 
     def collect(
         self,
@@ -123,11 +122,7 @@ class Rollouts:
 
     @cached_property
     def _encoded(self) -> dict[int, list[int]]:
-        """Token ids of each prompt that leaves room for a response, by its place."""
-        encoded = [self.text.encode_prompt(record.prompt) for record in self.prompts]
-        fits = {n: ids for n, ids in enumerate(encoded) if len(ids) + self.max_tokens <= self.text.max_length}
-        require_any([True for _ in fits], encoded, self.max_tokens, self.text)
-        return fits
+        return askable(self.prompts, self.text, self.max_tokens)
 
     def _drawn(
         self, policy: Policy, places: Sequence[int], keys: Sequence[int], seed: int, say: Say | None

@@ -150,6 +150,13 @@ def test_shares_of_two_processes_are_the_round_of_one(tmp_path):
     assert [whole[::2], whole[1::2]] == parts
 
 
+def test_a_pass_is_over_the_prompts_that_leave_room_for_a_response(tmp_path):
+    long = [Feedback(f"say {n}:" + "x" * 100, (), id=f"long{n}") for n in range(20)]
+    options = {"max_length": 64, "validation": 0.0, "budget": {"epochs": 1}}
+    done = train(tmp_path, feedback=[*PROMPTS, *long], method={"num_prompts": 5}, **options)
+    assert len(rounds(done)) == 4  # five of twenty a round
+
+
 # Replay
 
 

@@ -193,6 +193,13 @@ def test_a_prompt_that_two_passes_bring_into_one_round_is_answered_anew(tmp_path
     assert twice and all(len(set(own)) == len(own) for own in twice)
 
 
+def test_a_pass_is_over_the_prompts_that_leave_room_for_a_response(tmp_path):
+    long = [Feedback(f"say {n}:" + "x" * 100, (), id=f"long{n}") for n in range(20)]
+    options = {"max_length": 64, "validation": 0.0, "budget": {"epochs": 1}}
+    done = train(tmp_path, feedback=[*PROMPTS, *long], **options)
+    assert len(rounds(done)) == 3  # eight of twenty a round
+
+
 # PPO-ptx
 
 
