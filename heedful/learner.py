@@ -206,7 +206,7 @@ class Learner:
         found: dict[int, list[Tensor]] = {}
         for part in micro_batches(every, self.training.micro_tokens, reads_trees=self.policy.reads_trees):
             batch = self.collate(part)
-            read = by_branch(self.module(batch).logp, batch, part)
+            read = by_branch(self.module(batch, reads_value=False).logp, batch, part)
             found |= {place[id(group)]: values for group, values in zip(part, read)}
         return [found[n] for n in range(len(groups))]
 
@@ -218,7 +218,7 @@ class Learner:
         totals: dict[str, Tensor] = {}
         with torch.no_grad():
             for batch in self.batches(_counted(specs, groups)):
-                outputs = self.module(batch)
+                outputs = self.module(batch, reads_value=_reads_value(specs))
                 for spec in specs:
                     mean = spec(outputs, batch).total / counts[spec.per]
                     totals[spec.name] = totals.get(spec.name, torch.zeros_like(mean)) + mean
@@ -245,7 +245,7 @@ class Learner:
         totals: dict[str, Tensor],
         statistics: Mapping[str, Tensor],
     ) -> Tensor:
-        outputs = self.module(batch)
+        outputs = self.module(batch, reads_value=_reads_value(terms))
         loss = torch.zeros((), device=batch.tokens.device, dtype=outputs.logp.dtype)
         for spec in terms:
             term = spec(outputs, batch, statistics)
@@ -364,6 +364,10 @@ def _counted(specs: Sequence[TermSpec], groups: Sequence[Group]) -> Sequence[Gro
     names = {spec.per for spec in specs}
     kept = [[n for n, b in enumerate(group.branches) if any(b.fields.get(name) for name in names)] for group in groups]
     return [keep(group, indices) for group, indices in zip(groups, kept) if indices] or groups
+
+
+def _reads_value(terms: Sequence[TermSpec]) -> bool:
+    return any("value" in spec.reads for spec in terms)
 
 
 def _sum(group: Group, name: str) -> float:

@@ -107,15 +107,19 @@ class Policy(nn.Module):
         copied = copy.deepcopy(self, shared).eval().requires_grad_(False)
         self.start = (copied, stream)  # in a tuple, or it would be a submodule
 
-    def forward(self, batch: TreeBatch) -> Outputs:
+    def forward(self, batch: TreeBatch, *, reads_value: bool = True) -> Outputs:
         """Log-probability of each token that has a stream which is not 0, and what the heads say there; with the stream
-        `DISTRIBUTION`, what the whole next-token distribution is like."""
+        `DISTRIBUTION`, what the whole next-token distribution is like.
+
+        Args:
+            reads_value: whether somebody reads the values, which a critic makes in a forward of its own.
+        """
         states = self.hidden(batch).flatten(0, 1)
         logp, entropy, vocabulary_logp = self._tokens(batch, states, is_whole=DISTRIBUTION in batch.streams)
         assert logp is not None
         return Outputs(
             logp=logp,
-            value=self._value(batch, states),
+            value=self._value(batch, states) if reads_value else None,
             reward=_full(self.heads["reward"](states.index_select(0, batch.last))) if "reward" in self.heads else None,
             start_kl=self._start_kl(batch, states),
             entropy=entropy,

@@ -244,8 +244,8 @@ class Table(nn.Module):
         self.unigram = unigram
         self.logits = nn.Parameter(torch.zeros(1 if unigram else vocabulary, vocabulary, dtype=torch.float64))
 
-    def forward(self, batch: TreeBatch) -> Outputs:
-        """Log-probabilities by look-up."""
+    def forward(self, batch: TreeBatch, *, reads_value: bool = False) -> Outputs:
+        """Log-probabilities by look-up; there are no values."""
         before = batch.tokens.gather(1, batch.predecessor) * (0 if self.unigram else 1)
         every = self.logits.log_softmax(-1)[before]
         logp = every.gather(-1, batch.tokens[..., None]).squeeze(-1)

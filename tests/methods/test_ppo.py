@@ -284,6 +284,20 @@ def test_the_critic_begins_as_the_reward_model_and_learns_at_its_own_rate(judged
     assert not (run.model_path / "score.safetensors").exists()
 
 
+def test_the_critic_reads_no_document(judged_base, monkeypatch):
+    """No term of theirs reads a value."""
+    method = SMALL["ppo"] | {"judge": str(judged_base / "reward"), "ptx_coef": 1.0, "ptx_rows": 3}
+    settings = SETTINGS | {"method": method}
+    prepared = prepare("ppo", model=base(judged_base), feedback=[*PROMPTS, *DOCUMENTS], settings=settings)
+    groups = prepared.method.targets(prepared.method.source.collect(0, prepared.policy))
+    (mix,) = prepared.method.mixes
+    read, values = [], Policy.values
+    monkeypatch.setattr(Policy, "values", lambda self, batch: read.append(len(batch.group)) or values(self, batch))
+    work = [(prepared.method.objective, groups), (mix.objective, list(mix.groups)[:3])]
+    Learner(prepared.policy, prepared.settings).update(work, 0.5)
+    assert sum(read) == len(groups)
+
+
 def test_with_a_critic_a_kill_in_the_middle_of_a_round_changes_nothing(judged_base):
     def die(event):
         if event["step"] == 3:
