@@ -184,6 +184,11 @@ class Learner:
         finally:
             self.policy.load_learned(own)
 
+    def critic_tokens(self, work: Work) -> int:
+        """Of a step's tokens those that the critic reads as well."""
+        parts = [groups for terms, groups in work if self.policy.critic and _reads_value(terms)]
+        return sum(group.num_tokens for groups in parts for group in groups)
+
     def losses(
         self, objective: Sequence[TermSpec], groups: Sequence[Group], statistics: Sequence[TermSpec] = ()
     ) -> dict[str, float]:

@@ -133,6 +133,7 @@ class _Loop:
         progress, statistics = limit.middle(state, tokens), self.method.statistics
         metrics = self.learner.update(work, progress, statistics=statistics, where=f"step {state.step + 1}")
         state.step, state.index, state.tokens = state.step + 1, state.index + 1, state.tokens + tokens
+        state.critic_tokens += self.learner.critic_tokens(work)
         now = time.monotonic()
         state.seconds, self.started = self.learner.largest(state.seconds + now - self.started), now
         self._log(metrics, limit)

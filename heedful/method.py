@@ -137,17 +137,23 @@ Say = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Cost:
-    """What asking models cost: tokens that the policy drew, how often each scorer was called, and tokens that went
-    forward only, through the start or for values."""
+    """What asking models cost: tokens that the policy drew, how often each scorer was called, tokens that went forward
+    only, through the start or for values, and those of them that went through a critic."""
 
     sampled_tokens: int = 0
     scorer_calls: Mapping[str, int] = field(default_factory=dict)
     frozen_tokens: int = 0
+    frozen_critic_tokens: int = 0
 
     def __add__(self, other: "Cost") -> "Cost":
         names = sorted({*self.scorer_calls, *other.scorer_calls})
         calls = {name: self.scorer_calls.get(name, 0) + other.scorer_calls.get(name, 0) for name in names}
-        return Cost(self.sampled_tokens + other.sampled_tokens, calls, self.frozen_tokens + other.frozen_tokens)
+        return Cost(
+            self.sampled_tokens + other.sampled_tokens,
+            calls,
+            self.frozen_tokens + other.frozen_tokens,
+            self.frozen_critic_tokens + other.frozen_critic_tokens,
+        )
 
 
 class Source(Protocol):

@@ -13,7 +13,9 @@ class State:
     round_index: int = 0
     index: int = 0  # step within the round
     tokens: int = 0  # through forward and backward, a shared prompt once
-    frozen_tokens: int = 0  # forward only, through the model of the start
+    critic_tokens: int = 0  # those of them that a critic read as well
+    frozen_tokens: int = 0  # forward only, through the model of the start or for values
+    frozen_critic_tokens: int = 0  # those of them through a critic
     sampled_tokens: int = 0  # drawn from the policy: for rounds, and to measure it
     scorer_calls: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
@@ -25,6 +27,6 @@ class State:
 
     def add(self, cost: Cost) -> None:
         """Note what asking cost."""
-        whole = Cost(self.sampled_tokens, self.scorer_calls, self.frozen_tokens) + cost
+        whole = Cost(self.sampled_tokens, self.scorer_calls, self.frozen_tokens, self.frozen_critic_tokens) + cost
         self.sampled_tokens, self.scorer_calls = whole.sampled_tokens, dict(whole.scorer_calls)
-        self.frozen_tokens = whole.frozen_tokens
+        self.frozen_tokens, self.frozen_critic_tokens = whole.frozen_tokens, whole.frozen_critic_tokens

@@ -335,14 +335,14 @@ def _warn_where_nothing_chooses(prepared: Prepared, validation: Sequence[Group])
 def _finish(run: Run, prepared: Prepared, state: State, export_dtype: str, feedback: Sequence[Feedback]) -> None:
     context = {"max_length": prepared.text.max_length}
     info = {"method": prepared.name, **prepared.method.inference, **context, "dtype": export_dtype}
-    size = Size.of(prepared.policy)  # while adapters are apart
+    sizes = _sizes(prepared.policy)  # while adapters are apart
     if prepared.adapters and prepared.settings.lora and prepared.settings.lora.export == "merged":
         prepared.adapters.merge()
         prepared = replace(prepared, adapters=None)
     export = _export_reward if is_reward(prepared.method) else _export_text
     state.frozen_tokens += export(run, prepared, info, feedback)
     run.finish(
-        ledger=ledger(size, state),
+        ledger=ledger(*sizes, state),
         metrics=state.best_metrics or state.metrics,
         selected_step=state.best_step or state.step,
         rows_lost=prepared.text.drops.counts,
@@ -375,15 +375,16 @@ def is_reward(method: Method) -> bool:
 
 
 class Size(NamedTuple):
-    """Parameters of a policy, and how many of them are trained."""
+    """Parameters of a network, and how many of them are trained."""
 
     parameters: int
     trained: int
 
     @classmethod
     def of(cls, policy: Policy) -> "Size":
-        """Weights that several layers share count once."""
-        every = list(policy.parameters())
+        """Weights that several layers share count once, those of a critic not: it is a network of its own."""
+        apart = {id(weight) for weight in policy.critic.parameters()} if policy.critic else set()
+        every = [weight for weight in policy.parameters() if id(weight) not in apart]
         return cls(sum(p.numel() for p in every), sum(p.numel() for p in every if p.requires_grad))
 
     def flops(self, train_tokens: int, frozen_tokens: int) -> float:
@@ -394,14 +395,20 @@ class Size(NamedTuple):
         return train_tokens * (4.0 * self.parameters + 2.0 * self.trained) + frozen_tokens * 2.0 * self.parameters
 
 
-def ledger(size: Size, state: State) -> dict[str, Any]:
-    """What a training cost."""
+def _sizes(policy: Policy) -> tuple[Size, Size]:
+    """Of a policy, and of its critic where it has one."""
+    return Size.of(policy), Size.of(policy.critic) if policy.critic else Size(0, 0)
+
+
+def ledger(size: Size, critic: Size, state: State) -> dict[str, Any]:
+    """What a training cost; each network is charged the tokens that it read."""
+    frozen = state.frozen_tokens - state.frozen_critic_tokens + state.sampled_tokens
     return {
         "train_tokens": state.tokens,
         "frozen_tokens": state.frozen_tokens,
         "sampled_tokens": state.sampled_tokens,
         "scorer_calls": state.scorer_calls,
-        "flops": size.flops(state.tokens, state.frozen_tokens + state.sampled_tokens),
+        "flops": size.flops(state.tokens, frozen) + critic.flops(state.critic_tokens, state.frozen_critic_tokens),
         "seconds": state.seconds,
         "peak_memory": memory.peak(),
     }
@@ -440,7 +447,7 @@ def require_context(policy: Policy, otherwise: int | None = None) -> int:
 def dry_run(prepared: Prepared) -> dict[str, Any]:
     """What a run would do: rows, tokens, rows lost by reason; of one that learns from its own samples there is nothing
     to tell of its rows. Trains and writes nothing."""
-    size = Size.of(prepared.policy)
+    sizes = _sizes(prepared.policy)
     found: dict[str, Any] = {
         "method": prepared.name,
         "records": len(prepared.feedback),
@@ -457,7 +464,7 @@ def dry_run(prepared: Prepared) -> dict[str, Any]:
         }
     return found | {
         "lost": dict(prepared.text.drops.counts),
-        "parameters": size.parameters,
-        "trained_parameters": size.trained,
+        "parameters": sum(size.parameters for size in sizes),
+        "trained_parameters": sum(size.trained for size in sizes),
         "budget": dict(prepared.settings.budget.given) or {"epochs": 1},
     }

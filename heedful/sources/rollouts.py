@@ -25,6 +25,7 @@ from heedful.sources.ranking import load_pointwise, readable, scored
 from heedful.text import Text
 
 FROZEN, MISMATCH = "frozen_tokens", "logp_mismatch"  # keys of a record's metadata: see `Rollouts.metrics`
+CRITIC = "critic_tokens"  # another, where there is a critic: those of the frozen tokens that it read
 COMPARED = 8  # responses whose log-probabilities the trainer reads again, to compare
 
 
@@ -110,15 +111,20 @@ class Rollouts:
         start = policy.start[0].to(policy.lm.device)  # it is no submodule, and nobody else moves it
         ref = read_logp(start, groups, dtype=policy.forward_dtype)
         more = {KL_COEF: self.kl.coefficient(before), MISMATCH: gap}
-        num_passes = 1 + bool(policy.forward_dtype) + (self.has_value and policy.critic is not None)
-        frozen = [group.num_tokens * num_passes for group in groups]
+        frozen = [self._frozen(policy, group.num_tokens) for group in groups]
         judged = scored([_answered(record, several) for record, several in zip(records, drawn)], self.judge)
         _warn_of_one_reward(judged)
         numbers = zip(logp, ref, value, strict=True)
         return [
-            _noted(record, several, own, {FROZEN: tokens, **more})
+            _noted(record, several, own, {**tokens, **more})
             for record, several, own, tokens in zip(judged, drawn, numbers, frozen, strict=True)
         ]
+
+    def _frozen(self, policy: Policy, num_tokens: int) -> dict[str, int]:
+        """So many tokens went through the start, in half precision through the policy once more, and a critic."""
+        has_critic = self.has_value and policy.critic is not None
+        through = {FROZEN: num_tokens * (1 + bool(policy.forward_dtype) + has_critic)}
+        return through | ({CRITIC: num_tokens} if has_critic else {})
 
     @cached_property
     def _encoded(self) -> dict[int, list[int]]:
@@ -165,7 +171,8 @@ class Rollouts:
 
     def cost(self, samples: Sequence[Feedback]) -> Cost:
         """The tokens and calls that records have in their metadata."""
-        parts = (Cost(r.metadata[TOKENS], r.metadata[CALLS], r.metadata[FROZEN]) for r in samples)
+        every = [record.metadata for record in samples]
+        parts = (Cost(one[TOKENS], one[CALLS], one[FROZEN], one.get(CRITIC, 0)) for one in every)
         return sum(parts, Cost())
 
     def metrics(self, samples: Sequence[Feedback]) -> dict[str, float]:

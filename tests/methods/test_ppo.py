@@ -298,6 +298,29 @@ def test_the_critic_reads_no_document(judged_base, monkeypatch):
     assert sum(read) == len(groups)
 
 
+def flops(weights, trained, frozen):
+    """2 a parameter and token forward, 2 backward, 2 for the gradient of one that is trained."""
+    every, learned = (sum(w.numel() for w in weights if w.requires_grad or not only) for only in (False, True))
+    return every * (4 * trained + 2 * frozen) + learned * 2 * trained
+
+
+def test_flops_charge_the_critic_what_it_reads(judged_base):
+    """Sampling, and the start's log-probabilities, are the policy's; the values of a round are the critic's, which
+    learns from no document."""
+    method = SMALL["ppo"] | {"judge": str(judged_base / "reward"), "ptx_coef": 1.0, "ptx_rows": 3}
+    feedback = [*PROMPTS, *DOCUMENTS]
+    prepared = prepare("ppo", model=base(judged_base), feedback=feedback, settings=SETTINGS | {"method": method})
+    critic = list(prepared.policy.critic.parameters())
+    policy = list(prepared.policy.parameters())[: -len(critic)]
+    run = train(judged_base, out="flops", feedback=feedback, method=method)
+    ledger = run.manifest["ledger"]
+    drawn = [from_json(row) for index in range(3) for row in run.read_round(index)]
+    rollouts = sum(len(prepared.text.encode_prompt(r.prompt)) + len(rollouts_of(r)[0].tokens) for r in drawn)
+    assert ledger["frozen_tokens"] == 2 * rollouts and ledger["train_tokens"] > rollouts
+    by_policy = flops(policy, ledger["train_tokens"], rollouts + ledger["sampled_tokens"])
+    assert ledger["flops"] == by_policy + flops(critic, rollouts, rollouts)
+
+
 def test_with_a_critic_a_kill_in_the_middle_of_a_round_changes_nothing(judged_base):
     def die(event):
         if event["step"] == 3:
