@@ -29,7 +29,8 @@ from heedful.learner import Learner
 from heedful.loop import _Loop
 from heedful.method import Inputs
 from heedful.methods import load_method
-from heedful.models import Policy, probe
+from heedful.policy import Policy
+from heedful.probing import probe
 from heedful.records import Feedback, Response
 from heedful.reference import reads_reference, with_reference
 from heedful.runs import Run

@@ -33,7 +33,8 @@ from heedful.learner import Learner
 from heedful.loop import _Loop
 from heedful.method import Inputs
 from heedful.methods import ppo
-from heedful.models import Policy, probe
+from heedful.policy import Policy
+from heedful.probing import probe
 from heedful.records import Feedback
 from heedful.runs import Run
 from heedful.schedule import step_rows

@@ -10,7 +10,7 @@ from plain import Plain, Row
 from theirs import Theirs
 
 from heedful.methods.reward_model import HEAD
-from heedful.models import ScalarHead
+from heedful.policy import ScalarHead
 
 PLAIN = {"sft": "sft", "reward_model": "reward", "dpo": "dpo", "slic_hf": "slic"}
 

@@ -21,7 +21,8 @@ import numpy as np
 from heedful import train
 from heedful.config import read_yaml
 from heedful.disk import atomic_write_text, read_lines, write_json, write_lines
-from heedful.models import Policy, load
+from heedful.models import load
+from heedful.policy import Policy
 from heedful.records import Comparison, Feedback, from_json, strict_pairs, to_json
 from heedful.report.svg import Frame, Line, label, lines, spread
 from heedful.reward import token_rewards

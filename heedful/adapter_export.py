@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from heedful.adapters import CLASSIFIER, HEAD, WEIGHTS, Adapters, stored
 from heedful.card import card, fenced, how_to_generate
 from heedful.export import export
-from heedful.models import Policy
+from heedful.policy import Policy
 from heedful.reward import Centre
 from heedful.reward_export import export_reward_model
 

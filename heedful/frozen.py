@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from heedful.batch import Branch, Group, TreeBatch, by_branch, collate, micro_batches, tree_is_cheaper
-from heedful.models import Policy
+from heedful.policy import Policy
 
 TOKEN_BUDGET = 8192  # padded tokens a forward: memory only
 

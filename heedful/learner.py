@@ -17,7 +17,8 @@ from heedful.batch import Branch, Group, TreeBatch, by_branch, collate, keep, mi
 from heedful.config import Optim, Training
 from heedful.errors import RunError
 from heedful.method import Share, TermSpec
-from heedful.models import NO_MEMORY, Policy
+from heedful.models import NO_MEMORY
+from heedful.policy import Policy
 
 T = TypeVar("T")
 PART_COST = {"cpu": 64}  # tokens, a thread, that one more forward and backward of 5M parameters costs; elsewhere none

@@ -18,7 +18,7 @@ from heedful.errors import RunError, Stopped
 from heedful.learner import Learner, Work
 from heedful.masking import FIELDS
 from heedful.method import Cost, Method, TermSpec, anchored
-from heedful.models import Policy
+from heedful.policy import Policy
 from heedful.reference import reads_reference, with_reference
 from heedful.runs import Run
 from heedful.schedule import Limit

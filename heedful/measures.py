@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from heedful.method import Cost, Share
-from heedful.models import Policy
+from heedful.policy import Policy
 from heedful.records import Feedback, Response, place_of
 from heedful.sampling import Sample, Sampling, generate
 from heedful.scorers import Comparer, Item, ScoreCache, Scorer, item_of, score_all

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from heedful.models import Policy
+from heedful.policy import Policy
 from heedful.records import Feedback, prompt_text
 from heedful.runs import Run
 from heedful.sampling import Sampling, generate

@@ -11,7 +11,8 @@ from heedful.batch import Branch, Group
 from heedful.errors import DataError
 from heedful.export import load_info
 from heedful.frozen import read
-from heedful.models import Policy, load, load_text, ordinary_ids, require_embedded
+from heedful.models import load, load_text, ordinary_ids, require_embedded
+from heedful.policy import Policy
 from heedful.text import Text
 from heedful.verdict import INFO, Form
 

@@ -8,7 +8,8 @@ from heedful.batch import Branch, Group
 from heedful.editing import INFO, NO, WORDINGS, YES, Form
 from heedful.errors import ConfigError, DataError
 from heedful.export import load_info
-from heedful.models import Policy, best_device, context_length, load, load_text, ordinary_ids, require_embedded
+from heedful.models import best_device, load, load_text, ordinary_ids, require_embedded
+from heedful.policy import Policy, context_length
 from heedful.ranker import first_verdicts
 from heedful.records import Message
 from heedful.sampling import Sample, Sampling, generate

@@ -21,17 +21,9 @@ from heedful.errors import ConfigError, DataError, RunError
 from heedful.export import load_info
 from heedful.frozen import read
 from heedful.method import Head
-from heedful.models import (
-    PROBE_TOLERANCE,
-    Policy,
-    context_length,
-    identify_tokenizer,
-    load_tokenizer,
-    ordinary_ids,
-    read_weights,
-    require_embedded,
-    switch_off_dropout,
-)
+from heedful.models import identify_tokenizer, load_tokenizer, ordinary_ids, read_weights, require_embedded
+from heedful.policy import Policy, context_length, switch_off_dropout
+from heedful.probing import PROBE_TOLERANCE
 from heedful.records import Feedback, Message
 from heedful.text import Text
 

@@ -18,7 +18,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 from heedful.card import card, fenced
 from heedful.errors import RunError
 from heedful.export import ended, write
-from heedful.models import Policy
+from heedful.policy import Policy
 from heedful.reward import OFFSET, Centre
 
 NO_GENERATION: Mapping[str, Any] = {"prefix": [], "line_prefix": None, "suppress": []}  # as every heedful.json has them

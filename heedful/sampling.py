@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from heedful.decoding import Decoder, decoders, fill_holes, vocabulary_size
 from heedful.errors import ConfigError, DataError, RunError
-from heedful.models import context_length
+from heedful.policy import context_length
 
 if TYPE_CHECKING:
     from heedful.text import Text

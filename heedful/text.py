@@ -80,7 +80,7 @@ class Text:
         return tuple(id for id in (self.good_id, self.bad_id) if id is not None)
 
     def add_control_tokens(self) -> None:
-        """Give the tokenizer the good and bad control tokens; `models.fit_vocabulary` makes their embeddings."""
+        """Give the tokenizer the good and bad control tokens; `policy.fit_vocabulary` makes their embeddings."""
         self.tokenizer.add_special_tokens(
             {"additional_special_tokens": [GOOD, BAD]}, replace_extra_special_tokens=False
         )
@@ -89,7 +89,7 @@ class Text:
 
     def require_pad_token(self) -> None:
         """See that the tokenizer has a token that pads and does nothing else: padding is what a model that reads the
-        last token of a row passes over, so EOS can not be it. `models.fit_vocabulary` makes its embedding."""
+        last token of a row passes over, so EOS can not be it. `policy.fit_vocabulary` makes its embedding."""
         tokenizer = self.tokenizer
         taken = {None, self.bos_id, self.eos_id, tokenizer.unk_token_id}
         if tokenizer.pad_token_id in taken:

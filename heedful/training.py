@@ -32,17 +32,8 @@ from heedful.loop import train as run_loop
 from heedful.method import Inputs, Method, Sampler, anchored
 from heedful.methods import BESIDE, HELPING, METHODS, feedback_of, feedback_with_judge, load_method
 from heedful.mirrors import start as start_mirrors
-from heedful.models import (
-    Policy,
-    context_length,
-    fit_vocabulary,
-    identify_tokenizer,
-    load,
-    load_text,
-    ordinary_ids,
-    require_embedded,
-    switch_off_dropout,
-)
+from heedful.models import identify_tokenizer, load, load_text, ordinary_ids, require_embedded
+from heedful.policy import Policy, context_length, fit_vocabulary, switch_off_dropout
 from heedful.probes import Probes
 from heedful.records import Feedback
 from heedful.records import to_json as as_json

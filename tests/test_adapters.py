@@ -21,7 +21,9 @@ from heedful.batch import collate
 from heedful.config import Lora, Training, override, parse
 from heedful.errors import ConfigError, RunError
 from heedful.learner import Learner
-from heedful.models import Policy, load, probe
+from heedful.models import load
+from heedful.policy import Policy
+from heedful.probing import probe
 from heedful.reference import Reference
 from heedful.reward import load_reward_model
 from heedful.sampling import Sampling, generate

@@ -7,7 +7,7 @@ from tiny_methods import compared_feedback
 from tiny_text import letters
 
 import heedful
-from heedful.models import switch_off_dropout
+from heedful.policy import switch_off_dropout
 
 SETTINGS = {"budget": {"steps": 1}, "validation": 0.0, "dtype": "float32", "probes": 0}
 

@@ -4,13 +4,14 @@ import pytest
 import torch
 from models import ENCODER_DECODERS, EOS, PAD, VOCAB, tiny
 
-from heedful import encoder_decoder, models
+from heedful import encoder_decoder
 from heedful.batch import Branch, Group, collate
 from heedful.config import Training
 from heedful.learner import Learner
 from heedful.method import Head, term
-from heedful.models import Policy, probe
 from heedful.objectives.likelihood import nll
+from heedful.policy import Policy
+from heedful.probing import probe
 from heedful.sampling import Sampling, generate
 
 START = PAD
@@ -138,7 +139,7 @@ def test_the_probe_agrees_and_leaves_the_decoder_as_it_was():
 def test_chunks_of_the_head_change_no_number(monkeypatch):
     policy, results = Policy(tiny("t5").double()), []
     for elements in (2**25, VOCAB * 5):
-        monkeypatch.setattr(models, "CHUNK_ELEMENTS", {"cpu": elements})
+        monkeypatch.setattr("heedful.policy.CHUNK_ELEMENTS", {"cpu": elements})
         results.append(nll_gradient(policy, GROUPS, tree=True))
     assert results[0][0] == pytest.approx(results[1][0], rel=1e-12)
     torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-9, atol=1e-10)

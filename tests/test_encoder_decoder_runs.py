@@ -14,7 +14,8 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoModelForSequence
 import heedful
 from heedful.errors import RunError
 from heedful.export import export, load_info
-from heedful.models import fit_vocabulary, load, load_text
+from heedful.models import load, load_text
+from heedful.policy import fit_vocabulary
 from heedful.sampling import Sampling
 from heedful.scorers import Item, load_scorer
 from heedful.training import T5_LENGTH, require_context

@@ -12,8 +12,8 @@ from heedful.config import Optim, Training
 from heedful.errors import RunError
 from heedful.learner import Learner
 from heedful.method import Head, term
-from heedful.models import Policy
 from heedful.objectives.likelihood import advantage_weighted_nll, nll, unlikelihood, value_regression
+from heedful.policy import Policy
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -19,8 +19,8 @@ from heedful.config import Training
 from heedful.errors import RunError, Stopped
 from heedful.loop import train
 from heedful.method import Head, Method, Mix, Schedule, term
-from heedful.models import Policy
 from heedful.objectives.likelihood import advantage_weighted_nll, nll, value_regression
+from heedful.policy import Policy
 from heedful.runs import Run
 from heedful.sources.fixed import fixed
 

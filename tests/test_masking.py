@@ -9,7 +9,7 @@ from models import ATTENTION, tiny
 from heedful.batch import Branch, Group, attention, collate
 from heedful.errors import RunError
 from heedful.masking import missed, without
-from heedful.models import Policy
+from heedful.policy import Policy
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -12,7 +12,9 @@ from heedful import models
 from heedful.batch import Branch, Group, collate
 from heedful.errors import RunError
 from heedful.method import Head
-from heedful.models import Policy, best_device, fit_vocabulary, load, load_tokenizer, probe
+from heedful.models import best_device, load, load_tokenizer
+from heedful.policy import Policy, fit_vocabulary
+from heedful.probing import probe
 
 
 def branch(tokens):
@@ -83,7 +85,7 @@ def test_chunks_of_the_head_change_no_number(monkeypatch):
     policy = Policy(tiny("gpt2").double())
     results = []
     for elements in (2**25, 112 * 5):  # everything at once; five positions at a time
-        monkeypatch.setattr(models, "CHUNK_ELEMENTS", {"cpu": elements})
+        monkeypatch.setattr("heedful.policy.CHUNK_ELEMENTS", {"cpu": elements})
         policy.zero_grad()
         logp = sums(policy, tree=True)
         logp.sum().backward()

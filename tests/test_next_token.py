@@ -10,8 +10,8 @@ from tiny_text import make_text
 from torch import tensor
 
 from heedful.batch import DISTRIBUTION, collate
-from heedful.models import Policy
 from heedful.next_token import LabelLogp, Spread
+from heedful.policy import Policy
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

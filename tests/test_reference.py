@@ -13,7 +13,7 @@ import heedful
 from heedful.batch import Branch, Group, collate
 from heedful.config import Training
 from heedful.learner import Learner
-from heedful.models import Policy
+from heedful.policy import Policy
 from heedful.reference import Reference, reads_reference, with_reference
 from heedful.runs import Run
 

@@ -14,7 +14,8 @@ from heedful.batch import Branch, Group
 from heedful.errors import ConfigError, DataError, RunError
 from heedful.frozen import read_values
 from heedful.method import Head
-from heedful.models import Policy, probe
+from heedful.policy import Policy
+from heedful.probing import probe
 from heedful.sampling import Sample, Sampling, _draw, best_of_n, generate
 
 NEWLINE, PREFIX = 10, 5

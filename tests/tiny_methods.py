@@ -18,7 +18,7 @@ from heedful.export import export
 from heedful.learner import Learner
 from heedful.method import Inputs, Method, Outputs, anchored
 from heedful.methods import METHODS, load_method
-from heedful.models import Policy
+from heedful.policy import Policy
 from heedful.records import Feedback, Response
 from heedful.reference import reads_reference, with_reference
 from heedful.rollout import DRAWS, KL_COEF, ROLLOUTS

@@ -8,7 +8,7 @@ from typing import Any
 
 from heedful.batch import Branch, Group
 from heedful.evals.likelihood import read_tokens
-from heedful.models import Policy
+from heedful.policy import Policy
 from heedful.scorers.reading import split_rows
 from heedful.text import Text
 

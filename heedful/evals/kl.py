@@ -6,7 +6,7 @@ import torch
 
 from heedful.batch import Branch, Group
 from heedful.evals.likelihood import read_tokens
-from heedful.models import Policy
+from heedful.policy import Policy
 from heedful.sampling import Sample
 from heedful.text import Text, with_line_prefix
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from heedful.batch import Group, collate, micro_batches
-from heedful.models import Policy, predictors
+from heedful.policy import Policy, predictors
 
 MICRO_TOKENS = 8192
 

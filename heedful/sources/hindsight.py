@@ -7,7 +7,7 @@ from math import ceil
 
 from heedful.errors import DataError
 from heedful.method import WHOLE, Cost, Inputs, Say, Share
-from heedful.models import Policy
+from heedful.policy import Policy
 from heedful.records import Feedback, Response, place_of, prompt_text
 from heedful.sampling import Sample, Sampling, generate
 from heedful.schedule import stable_seed

@@ -6,7 +6,7 @@ from typing import Any
 
 from heedful.errors import DataError
 from heedful.method import WHOLE, Cost, Say, Share
-from heedful.models import Policy
+from heedful.policy import Policy
 from heedful.records import Feedback, Response, prompt_text
 from heedful.rollout import DRAWS
 from heedful.sampling import Sample, Sampling, generate

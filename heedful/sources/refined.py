@@ -8,7 +8,7 @@ from statistics import fmean
 
 from heedful.editing import CHOSEN, WORDINGS
 from heedful.method import WHOLE, Cost, Say, Share
-from heedful.models import Policy
+from heedful.policy import Policy
 from heedful.records import Feedback, Response, Score, prompt_text, score_of
 from heedful.refiner import Instructed, Writer, load_instructed, load_writer
 from heedful.sampling import Sample, Sampling

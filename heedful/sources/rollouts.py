@@ -14,7 +14,7 @@ from torch import Tensor
 from heedful.batch import Branch, Group
 from heedful.frozen import read_logp, read_logp_and_values, read_values
 from heedful.method import WHOLE, Cost, Inputs, Say, Share
-from heedful.models import Policy
+from heedful.policy import Policy
 from heedful.records import Feedback, Response
 from heedful.rollout import KL_COEF, ROLLOUTS, Rollout, rollouts_of
 from heedful.sampling import Sample, Sampling, generate

@@ -25,7 +25,8 @@ from heedful.evals.capability import NATS_PER_BIT
 from heedful.evals.likelihood import read_tokens
 from heedful.evals.rouge import rouge_l
 from heedful.methods import HELPING, METHODS, STARTING, load_method
-from heedful.models import Policy, best_device, commit, load, load_text
+from heedful.models import best_device, commit, load, load_text
+from heedful.policy import Policy
 from heedful.records import Feedback, Response, place_of, prompt_text, strict_pairs
 from heedful.sampling import Sample, Sampling, best_of_n, generate
 from heedful.scorers import Comparer, Item, RewardModelScorer, item_of, leaves_room, load_scorer, num_calls, score_all

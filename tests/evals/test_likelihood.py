@@ -7,7 +7,7 @@ from models import EOS, PAD, tiny
 from heedful import models
 from heedful.batch import Branch, Group
 from heedful.evals.likelihood import read_tokens
-from heedful.models import Policy
+from heedful.policy import Policy
 
 BANNED = (7, 8)
 GROUPS = [

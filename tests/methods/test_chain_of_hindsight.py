@@ -12,8 +12,8 @@ from heedful.errors import DataError
 from heedful.learner import Learner
 from heedful.method import Method, term
 from heedful.methods import load_method
-from heedful.models import Policy
 from heedful.objectives.likelihood import nll
+from heedful.policy import Policy
 from heedful.records import Feedback, Response
 from heedful.sampling import Sampling, generate
 from heedful.schedule import step_rows

@@ -19,7 +19,8 @@ from heedful.export import load_info
 from heedful.learner import Learner
 from heedful.method import Share
 from heedful.methods import hir
-from heedful.models import Policy, load, load_text
+from heedful.models import load, load_text
+from heedful.policy import Policy
 from heedful.records import Feedback, Response, from_json, to_json
 from heedful.runs import Run
 from heedful.sampling import Sampling

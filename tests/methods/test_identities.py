@@ -27,8 +27,8 @@ from heedful.learner import Learner, _silent
 from heedful.masking import FIELDS
 from heedful.method import Head, Inputs
 from heedful.methods import HELPING, load_method
-from heedful.models import Policy
 from heedful.objectives.likelihood import nll
+from heedful.policy import Policy
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

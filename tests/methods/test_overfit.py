@@ -13,7 +13,7 @@ from heedful.adapters import Base
 from heedful.batch import collate
 from heedful.config import Lora, Training
 from heedful.learner import Learner
-from heedful.models import Policy
+from heedful.policy import Policy
 from heedful.records import Feedback
 from heedful.sampling import Sampling, generate
 from heedful.targets.hindsight import instructions

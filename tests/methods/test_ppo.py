@@ -16,8 +16,9 @@ from heedful.errors import ConfigError, DataError
 from heedful.frozen import read_logp
 from heedful.learner import Learner
 from heedful.method import Share, term
-from heedful.models import Policy, load, load_text
+from heedful.models import load, load_text
 from heedful.objectives.likelihood import nll
+from heedful.policy import Policy
 from heedful.records import Feedback, Response, from_json
 from heedful.rollout import rollouts_of
 from heedful.scorers import Item, load_scorer

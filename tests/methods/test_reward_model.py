@@ -23,7 +23,8 @@ from heedful.cli import app
 from heedful.disk import read_lines
 from heedful.errors import ConfigError, DataError, RunError
 from heedful.method import Outputs
-from heedful.models import Policy, load, load_tokenizer
+from heedful.models import load, load_tokenizer
+from heedful.policy import Policy
 from heedful.records import Comparison, Feedback, Message, Response, Segment
 from heedful.reward import Centre, Reply, load_reward_model, token_rewards
 from heedful.reward_export import export_reward_model

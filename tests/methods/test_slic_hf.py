@@ -24,7 +24,8 @@ from heedful.evals.likelihood import read_tokens
 from heedful.evals.stats import spearman
 from heedful.measures import WinRate
 from heedful.method import WHOLE, Outputs, Share
-from heedful.models import Policy, load, load_text
+from heedful.models import load, load_text
+from heedful.policy import Policy
 from heedful.records import Feedback, Response, strict_pairs
 from heedful.runs import Run
 from heedful.scorers import load_scorer

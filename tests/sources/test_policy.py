@@ -9,7 +9,7 @@ from tiny_text import make_text
 from heedful.data import load_feedback, write_feedback
 from heedful.errors import DataError
 from heedful.method import Cost, Sampler, Share
-from heedful.models import Policy
+from heedful.policy import Policy
 from heedful.records import Feedback, Response, Score, strict_pairs
 from heedful.sampling import Sample, Sampling
 from heedful.scorers import Comparer

@@ -13,7 +13,8 @@ from heedful.evals import best_of_n as bests
 from heedful.evals.capability import likelihood_of_documents
 from heedful.evals.kl import kl_per_response
 from heedful.inference import TURN, Needs, bettered, copy_rate
-from heedful.models import Policy, best_device, load, load_tokenizer
+from heedful.models import best_device, load, load_tokenizer
+from heedful.policy import Policy
 from heedful.records import Feedback, Response, Segment, from_json
 from heedful.sampling import Sample, Sampling, best_of_n, generate
 from heedful.scorers import Item, score_all

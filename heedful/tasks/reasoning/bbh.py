@@ -14,7 +14,8 @@ from typing import Any
 
 from heedful.data import FeedbackFile
 from heedful.errors import ConfigError, DataError
-from heedful.models import Policy, best_device, load, load_text
+from heedful.models import best_device, load, load_text
+from heedful.policy import Policy
 from heedful.records import Feedback, prompt_text
 from heedful.sampling import Sampling, generate
 from heedful.scorers import Item, load_scorer, score_all

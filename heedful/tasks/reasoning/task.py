@@ -13,7 +13,8 @@ from typing import Any
 
 from heedful.config import merge, read_yaml
 from heedful.evals.kl import kl_per_response
-from heedful.models import Policy, best_device, load, load_text
+from heedful.models import best_device, load, load_text
+from heedful.policy import Policy
 from heedful.records import Feedback
 from heedful.sampling import Sample, Sampling, best_of_n, generate
 from heedful.scorers import Item, RewardModelScorer, load_scorer, score_all
