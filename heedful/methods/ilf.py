@@ -33,7 +33,7 @@ TRAINING: dict[str, Any] = {  # of the programs, for models of 6 billion paramet
 }
 FEEDBACK = frozenset({"critiques"})
 EPOCHS = 2  # over a round, where no budget is given; the programs'
-WRITER = "the folder of a run of refiner"
+WRITER = "the folder of a run of refiner, as in --set method.refiner=runs/refiner"
 
 
 class Config(Strict):

@@ -8,7 +8,7 @@ from math import ceil
 from heedful.errors import DataError
 from heedful.method import WHOLE, Cost, Inputs, Say, Share
 from heedful.policy import Policy
-from heedful.records import Feedback, Response, place_of, prompt_text
+from heedful.records import Feedback, Response, prompt_text
 from heedful.sampling import Sample, Sampling, generate
 from heedful.schedule import stable_seed
 from heedful.scorers import Scorer
@@ -156,16 +156,7 @@ def asked(feedback: Sequence[Feedback], judge: Scorer) -> list[Feedback]:
     Raises:
         DataError: one lacks a field that the judge needs, such as `answer`.
     """
-    records = one_per_prompt(feedback)
-    for record in records:
-        for field in sorted(judge.needs):
-            if getattr(record, field) is None:
-                raise DataError(
-                    f"no `{field}`, which the judge, {judge.name}, needs",
-                    where=place_of(record),
-                    hint=f"give each prompt its `{field}`, or take another judge: --set method.judge=runs/reward_model",
-                )
-    return readable(records, judge)
+    return readable(one_per_prompt(feedback), judge)
 
 
 def _labelled(record: Feedback, threshold: float) -> Feedback:

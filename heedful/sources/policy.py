@@ -7,7 +7,7 @@ from typing import Any
 from heedful.errors import DataError
 from heedful.method import WHOLE, Cost, Say, Share
 from heedful.policy import Policy
-from heedful.records import Feedback, Response, prompt_text
+from heedful.records import Feedback, Response, place_of, prompt_text
 from heedful.rollout import DRAWS
 from heedful.sampling import Sample, Sampling, generate
 from heedful.schedule import stable_seed, step_rows
@@ -123,10 +123,12 @@ def askable(
     encoded = [[*text.encode_prompt(record.prompt), *prefix] for record in prompts]
     fits = {n: ids for n, ids in enumerate(encoded) if len(ids) + max_tokens <= text.max_length}
     if not fits:
+        size, place = min(((len(ids), place_of(one)) for ids, one in zip(encoded, prompts)), default=(0, "none"))
+        room = text.max_length - size
         raise DataError(
-            f"no prompt leaves room for {max_tokens} tokens: the shortest has {min(map(len, encoded), default=0)}",
+            f"no prompt leaves room for {max_tokens} tokens: the shortest has {size}, that of {place}",
             allowed=f"{text.max_length} tokens together",
-            hint=f"--set method.max_tokens={max(1, max_tokens // 2)}, or shorter prompts",
+            hint=f"--set method.max_tokens={room}" if room > 0 else "shorter prompts, or a model with a longer context",
         )
     return fits
 

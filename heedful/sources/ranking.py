@@ -30,12 +30,21 @@ def readable(records: Sequence[Feedback], judge: Scorer) -> list[Feedback]:
     """Those whose prompt leaves the judge room for responses: known before any is drawn. The others are counted.
 
     Raises:
-        DataError: there are records, and none is left.
+        DataError: one lacks a field that the judge needs, such as `answer`. Or there are records, and none is left.
     """
+    for record in records:
+        for field in sorted(judge.needs):
+            if getattr(record, field) is None:
+                raise DataError(
+                    f"no `{field}`, which the judge, {judge.name}, needs",
+                    where=place_of(record),
+                    hint=f"give each prompt its `{field}`, or take another judge: --set method.judge=runs/reward_model",
+                )
     read = [record for record in records if leaves_room(judge, record)]
     if records and not read:
         raise DataError(
-            f"no prompt leaves room for a response in the context of the judge, {judge.name}",
+            f"no prompt leaves room for a response in the context of the judge, {judge.name}: the first is that of "
+            f"{place_of(records[0])}",
             hint="shorter prompts, or a judge with a longer context",
         )
     if len(read) < len(records):

@@ -43,7 +43,9 @@ def chosen_refinements(records: Sequence[Feedback], *, text: Text) -> list[Group
         raise DataError(
             f"no refinement is left to learn from: of {len(records)} responses {criticised} were criticised, {refined} "
             "refined, and no refinement was chosen",
-            hint="look at the round's samples: more refinements, only_better=false, or a refiner trained longer",
+            hint="more refinements, only_better=false, or a refiner trained longer"
+            if refined
+            else "prompt, response and critique have to leave room for method.max_tokens in the refiner's context",
         )
     rows = [replace(record, responses=(_plain(record.responses[record.metadata[CHOSEN]]),)) for record in kept]
     return everything(rows, text=text)

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -170,6 +171,69 @@ def test_a_loss_that_is_not_finite_stops_with_the_records(heedful, model, feedba
 def test_a_prompt_longer_than_the_context_cannot_be_sampled(heedful, model):
     found = heedful("sample", model, "-p", "short", "-p", "p" * 70, "--max-tokens", 4, "-q", code=2)
     assert "prompt 1" in found.err and "71 prompt tokens" in found.err and "at most 64" in found.err
+
+
+JUDGING = {  # method, and what makes its rounds small
+    "ppo": ["method.num_prompts=4"],
+    "rest_em": ["method.num_samples=2"],
+    "hir": ["method.num_samples=2"],
+}
+
+
+def judged(heedful, model, method, *rows, judge, tokens=6) -> str:
+    """What is said of a training by a judge that is refused; nothing is left of it."""
+    file = heedful.write("f.jsonl", *rows)
+    changes = [*JUDGING[method], f"method.judge=tiny_judge:{judge}", f"method.max_tokens={tokens}", "budget.steps=1"]
+    options = [part for change in changes for part in ("--set", change)]
+    found = heedful("train", method, "-f", file, "-m", model, "-o", "run", "-q", *options, code=2)
+    assert "Traceback" not in found.err and found.out == ""
+    assert [path.name for path in heedful.folder.iterdir()] == ["f.jsonl"]
+    return found.err
+
+
+def asking(number: int, prompt: str = "say", **more) -> dict:
+    return {"id": f"r{number}", "prompt": f"{prompt} {number}: ", **more}
+
+
+@pytest.mark.parametrize("method", JUDGING)
+@pytest.mark.parametrize(
+    ("judge", "said"),
+    [
+        ("failing", "tiny_judge:failing failed: RuntimeError: it broke"),
+        ("not_a_number", "tiny_judge:not_a_number returned nan: expected a finite number"),
+    ],
+)
+def test_a_judge_that_gives_no_number_names_the_line_and_the_record(heedful, model, method, judge, said):
+    found = judged(heedful, model, method, *map(asking, range(8)), judge=judge)
+    place = re.search(r"error: \S*f\.jsonl:(\d) \(record r(\d)\), response 0: " + re.escape(said), found)
+    assert place and int(place[1]) == int(place[2]) + 1
+
+
+@pytest.mark.parametrize("method", JUDGING)
+def test_a_checker_without_an_answer_is_refused_with_its_line(heedful, model, method):
+    rows = [asking(n, **({} if n == 3 else {"answer": "7"})) for n in range(8)]
+    found = judged(heedful, model, method, *rows, judge="right")
+    assert "f.jsonl:4 (record r3): no `answer`, which the judge, tiny_judge:right, needs (give each prompt its" in found
+
+
+@pytest.mark.parametrize("method", JUDGING)
+def test_prompts_that_leave_no_room_for_a_response_are_named_with_what_would_do(heedful, model, method):
+    rows = [asking(n, prompt="p" * 70) for n in range(8)]
+    found = judged(heedful, model, method, *rows, judge="early")
+    assert "no prompt leaves room for 6 tokens: the shortest has " in found
+    assert "f.jsonl:1 (record r0): expected 64 tokens together (shorter prompts, or a model with a longer" in found
+
+
+def test_a_response_that_is_too_long_gets_a_length_that_fits(heedful, model):
+    found = judged(heedful, model, "ppo", *map(asking, range(8)), judge="early", tokens=200)
+    assert (
+        "the shortest has 8, that of" in found and "expected 64 tokens together (--set method.max_tokens=56)" in found
+    )
+
+
+def test_a_round_without_a_response_that_is_good_enough_is_a_clear_stop(heedful, model):
+    found = judged(heedful, model, "rest_em", *map(asking, range(8)), judge="constant")
+    assert "reaches method.threshold 1: the best scores 0.5 (lower method.threshold" in found
 
 
 def test_a_folder_that_is_no_run_has_no_report(heedful):
