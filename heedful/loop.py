@@ -101,7 +101,8 @@ class _Loop:
                     raise Stopped(code)
             if plan.restart and self.state.evaluated != self.state.step:
                 self._evaluate()  # the next round begins without these weights
-            self.state.round_index, self.state.index = self.state.round_index + 1, 0
+            following = schedule.next_round(self.learner.training.budget, self.state, plan.rounds)
+            self.state.round_index, self.state.index = following, 0
         if self.state.evaluated != self.state.step:  # a run that was killed while it finished has its last numbers
             self._evaluate()
         self._save()

@@ -116,9 +116,24 @@ def is_over(budget: Budget, state: Spent, rounds: int | None, pass_rounds: int =
     """Whether no round follows, before the rows of the next one are known; see `Limit`."""
     if rounds is not None:
         return state.round_index >= rounds
+    return _used(budget, state, state.round_index / pass_rounds) >= 1
+
+
+def next_round(budget: Budget, state: Spent, rounds: int | None) -> int:
+    """The round after this one; of a fixed number the first whose share of the budget is not used yet, or that number
+    where there is none, or its samples would be drawn for nothing: a step may be larger than a share."""
+    following = state.round_index + 1
+    if rounds is None:
+        return following
+    used = _used(budget, state)
+    return next((n for n in range(following, rounds) if used < (n + 1) / rounds), rounds)
+
+
+def _used(budget: Budget, state: Spent, epochs: float = 0.0) -> float:
+    """Share of the budget, before the rows of a round are known, with so many passes over the prompts done; one in
+    epochs of each round is every round's own."""
     unit, amount = limiting(budget, 1)
-    passes = state.round_index / pass_rounds
-    return {"tokens": state.tokens, "steps": state.step, "seconds": state.seconds, "epochs": passes}[unit] >= amount
+    return {"tokens": state.tokens, "steps": state.step, "seconds": state.seconds, "epochs": epochs}[unit] / amount
 
 
 def order(size: int, *, seed: int, round_index: int, epoch: int) -> np.ndarray:

@@ -275,6 +275,31 @@ def test_rounds_share_the_budget_of_a_run_or_repeat_their_epochs(tmp_path, budge
         assert state.tokens - 120 < max(group.num_tokens for group in ROWS)
 
 
+@pytest.mark.parametrize(
+    ("rounds", "budget", "asked"),
+    [
+        (2, {"steps": 1}, [0]),
+        (3, {"steps": 2}, [0, 1]),
+        (5, {"steps": 2}, [0, 2]),  # the first step takes the share of the second round too
+        (2, {"tokens": 1}, [0]),
+        (2, {"seconds": 1e-9}, [0]),
+        (3, {"epochs": 0.1}, [0, 1, 2]),
+    ],
+)
+def test_no_round_is_drawn_that_the_budget_leaves_nothing_for(tmp_path, rounds, budget, asked):
+    found = []
+
+    class Asked:
+        def collect(self, round_index, policy=None):
+            found.append(round_index)
+            return ROWS
+
+    method = replace(METHOD, source=Asked(), schedule=Schedule(rounds=rounds))
+    *_, state = go(tmp_path, validation=(), method=method, budget=budget)
+    assert found == asked
+    assert state.step == len(found)
+
+
 def loop_steps(path):
     """Steps logged so far."""
     return len(Run(path).metrics())
