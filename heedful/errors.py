@@ -32,6 +32,10 @@ class DataError(HeedfulError):
     """A feedback file or record that cannot be used."""
 
 
+class NothingLeft(DataError):
+    """No row is left to learn from, of a file or of a round's samples."""
+
+
 class RunError(HeedfulError):
     """A run folder, checkpoint, model or training that cannot go on."""
 

@@ -16,6 +16,7 @@ from heedful import checkpoint, schedule
 from heedful.batch import Branch, Group, TreeBatch, by_branch, collate, keep, micro_batches, tree_is_cheaper
 from heedful.config import Optim, Training
 from heedful.errors import RunError
+from heedful.masking import FIELDS
 from heedful.method import Share, TermSpec
 from heedful.models import NO_MEMORY
 from heedful.policy import Policy
@@ -374,6 +375,19 @@ def _counted(specs: Sequence[TermSpec], groups: Sequence[Group]) -> Sequence[Gro
 
 def _reads_value(terms: Sequence[TermSpec]) -> bool:
     return any("value" in spec.reads for spec in terms)
+
+
+def require_read(objective: Sequence[TermSpec], groups: Sequence[Group]) -> None:
+    """A stream nobody reads is a mask built and not used: an error of the method, not of the user."""
+    read = FIELDS.union(*(spec.reads for spec in objective))  # masking's are the model's to read
+    made = {name for group in groups for branch in group.branches for name in (*branch.streams, *branch.fields)}
+    assert made <= read, f"streams {sorted(made - read)} are made by the targets and read by no term"
+
+
+def require_own_names(objectives: Sequence[Sequence[TermSpec]]) -> None:
+    """Two terms of one name would be logged as their sum."""
+    names = [spec.name for objective in objectives for spec in objective]
+    assert len(set(names)) == len(names), f"terms {sorted(names)} share a name; give each its own with `name=`"
 
 
 def _sum(group: Group, name: str) -> float:

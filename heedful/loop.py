@@ -15,9 +15,8 @@ from heedful import checkpoint, rounds, schedule
 from heedful.batch import Group
 from heedful.config import Training
 from heedful.errors import RunError, Stopped
-from heedful.learner import Learner, Work
-from heedful.masking import FIELDS
-from heedful.method import Cost, Method, TermSpec, anchored
+from heedful.learner import Learner, Work, require_own_names, require_read
+from heedful.method import Cost, Method, anchored
 from heedful.policy import Policy
 from heedful.reference import reads_reference, with_reference
 from heedful.runs import Run
@@ -79,34 +78,49 @@ class _Loop:
         self.started = time.monotonic()
 
     def go(self, stop) -> None:
-        _require_own_names([self.method.objective, *(mix.objective for mix in self.method.mixes)])
+        require_own_names([self.method.objective, *(mix.objective for mix in self.method.mixes)])
         for mix in self.method.mixes:
-            _require_read(mix.objective, mix.groups)
+            require_read(mix.objective, mix.groups)
         self._resume()
-        plan = self.method.schedule
-        while not schedule.is_over(self.learner.training.budget, self.state, plan.rounds, plan.pass_rounds()):
-            groups = list(self.method.targets(self._samples(self.state.round_index)))
-            _require_read([*self.method.objective, *self.method.statistics], groups)
-            limit = self._limit(groups)
-            if plan.restart and self.state.round_index and not self.state.index:
-                self.learner.restart()  # now that its samples are drawn
-            if not self.state.step and limit(self.state):
-                hint = "give more seconds, or a budget in tokens"
-                raise RunError("the round's samples took the whole budget: nothing was trained", hint=hint)
-            self.started = time.monotonic()  # tokenising is not training time
-            while not limit(self.state):
-                self._step(groups, limit)
-                if code := int(self.learner.largest(stop.exit_code)):
-                    self._save()
-                    raise Stopped(code)
-            if plan.restart and self.state.evaluated != self.state.step:
-                self._evaluate()  # the next round begins without these weights
-            following = schedule.next_round(self.learner.training.budget, self.state, plan.rounds)
-            self.state.round_index, self.state.index = following, 0
+        budget, plan = self.learner.training.budget, self.method.schedule
+        while not schedule.is_over(budget, self.state, plan.rounds, plan.pass_rounds()):
+            if groups := self._groups():
+                self._round(groups, stop)
+            self.state.round_index, self.state.index = schedule.next_round(budget, self.state, plan.rounds), 0
+            self._leave_if_asked(stop)
         if self.state.evaluated != self.state.step:  # a run that was killed while it finished has its last numbers
             self._evaluate()
         self._save()
         self._restore_best()
+
+    def _groups(self) -> list[Group]:
+        state = self.state
+        samples, is_first = self._samples(state.round_index), not state.step
+        groups = rounds.rows(self.method.targets, samples, state.round_index, is_first=is_first)
+        state.empty_rounds = 0 if groups else state.empty_rounds + 1
+        if not groups and self.learner.accelerator.is_main_process:
+            self.run.log(step=state.step, tokens=state.tokens, empty_rounds=state.empty_rounds)
+        require_read([*self.method.objective, *self.method.statistics], groups)
+        return groups
+
+    def _round(self, groups: Sequence[Group], stop) -> None:
+        limit, plan = self._limit(groups), self.method.schedule
+        if plan.restart and self.state.round_index and not self.state.index:
+            self.learner.restart()  # now that its samples are drawn
+        if not self.state.step and limit(self.state):
+            hint = "give more seconds, or a budget in tokens"
+            raise RunError("the round's samples took the whole budget: nothing was trained", hint=hint)
+        self.started = time.monotonic()  # tokenising is not training time
+        while not limit(self.state):
+            self._step(groups, limit)
+            self._leave_if_asked(stop)
+        if plan.restart and self.state.evaluated != self.state.step:
+            self._evaluate()  # the next round begins without these weights
+
+    def _leave_if_asked(self, stop) -> None:
+        if code := int(self.learner.largest(stop.exit_code)):
+            self._save()
+            raise Stopped(code)
 
     def _samples(self, round_index: int) -> Sequence[Any]:
         started, has_begun = time.monotonic(), self.state.index > 0
@@ -225,16 +239,3 @@ def _better(value: float, best: float | None, direction: str) -> bool:
     if not math.isfinite(value):
         return False
     return best is None or (value < best if direction == "min" else value > best)
-
-
-def _require_read(objective: Sequence[TermSpec], groups: Sequence[Group]) -> None:
-    """A stream nobody reads is a mask built and not used: an error of the method, not of the user."""
-    read = FIELDS.union(*(spec.reads for spec in objective))  # masking's are the model's to read
-    made = {name for group in groups for branch in group.branches for name in (*branch.streams, *branch.fields)}
-    assert made <= read, f"streams {sorted(made - read)} are made by the targets and read by no term"
-
-
-def _require_own_names(objectives: Sequence[Sequence[TermSpec]]) -> None:
-    """Two terms of one name would be logged as their sum."""
-    names = [spec.name for objective in objectives for spec in objective]
-    assert len(set(names)) == len(names), f"terms {sorted(names)} share a name; give each its own with `name=`"

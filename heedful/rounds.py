@@ -5,11 +5,13 @@ killed later draws none of them twice; one that is killed before all are judged 
 """
 
 import random
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from heedful.errors import RunError
+from heedful.batch import Group
+from heedful.errors import NothingLeft, RunError
 from heedful.learner import Learner
 from heedful.method import Cost, Measure, Sampler, Say, Source
 from heedful.records import Feedback, from_json, to_json
@@ -88,6 +90,24 @@ def _earlier(run: Run, round_index: int) -> list[Any]:
 def _gone(run: Run, round_index: int) -> RunError:
     hint = "restore the file, or start in another folder"
     return RunError(f"the samples of round {round_index} are gone", where=str(run.path / "rounds"), hint=hint)
+
+
+def rows(
+    targets: Callable[[Sequence[Any]], Sequence[Group]], samples: Sequence[Any], round_index: int, *, is_first: bool
+) -> list[Group]:
+    """What a round learns from: nothing, with a warning, where nothing is left of its samples. What the rounds before
+    taught is not lost to it: the next draws anew, until a whole pass over the prompts has left nothing.
+
+    Raises:
+        NothingLeft: of the first, so that there is nothing to lose.
+    """
+    try:
+        return list(targets(samples))
+    except NothingLeft as error:
+        if is_first:
+            raise
+        warnings.warn(f"round {round_index} teaches nothing: {error.what}", stacklevel=2)
+        return []
 
 
 def watched(source: Source, samples: Sequence[Any]) -> dict[str, float]:

@@ -31,6 +31,7 @@ class Spent(Protocol):
     seconds: float
     round_index: int
     index: int  # step within the round
+    empty_rounds: int
 
 
 class Limit:
@@ -113,7 +114,10 @@ def limiting(budget: Budget, epochs: int | None) -> tuple[str, float]:
 
 
 def is_over(budget: Budget, state: Spent, rounds: int | None, pass_rounds: int = 1) -> bool:
-    """Whether no round follows, before the rows of the next one are known; see `Limit`."""
+    """Whether no round follows, before the rows of the next one are known; see `Limit`. None does where the weights as
+    they are found nothing to learn from in a whole pass over the prompts."""
+    if state.empty_rounds >= pass_rounds:
+        return True
     if rounds is not None:
         return state.round_index >= rounds
     return _used(budget, state, state.round_index / pass_rounds) >= 1
@@ -176,6 +180,7 @@ class _Plan:
     seconds: float = 0.0
     round_index: int = 0
     index: int = 0
+    empty_rounds: int = 0
 
 
 def planned(rows: Sequence[R], *, training: Training, epochs: int | None) -> Sequence[R]:

@@ -12,6 +12,7 @@ class State:
     step: int = 0
     round_index: int = 0
     index: int = 0  # step within the round
+    empty_rounds: int = 0  # in a row before this one, that left nothing to learn from
     tokens: int = 0  # through forward and backward, a shared prompt once
     critic_tokens: int = 0  # those of them that a critic read as well
     frozen_tokens: int = 0  # forward only, through the model of the start or for values

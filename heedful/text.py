@@ -16,7 +16,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from heedful.batch import Branch, Group, Pair, keep
-from heedful.errors import ConfigError, DataError
+from heedful.errors import ConfigError, NothingLeft
 from heedful.records import Message
 
 GOOD, BAD, PAD = "<|good|>", "<|bad|>", "<|pad|>"
@@ -222,19 +222,19 @@ def _cut(branch: Branch, length: int) -> Branch:
 
 
 def require_groups(groups: Sequence[Group], text: Text) -> None:
-    """Stop where nothing is left to train on, saying why the rows were lost."""
+    """Raise `NothingLeft` where nothing is left to train on, saying why the rows were lost."""
     if groups:
         return
     lost = "; ".join(f"{reason}: {n}" for reason, n in sorted(text.drops.counts.items())) or "no row matched"
     what = f"no training row is left ({lost})"
     tokens, name = text.drops.longest
     if tokens > text.max_length:
-        raise DataError(
+        raise NothingLeft(
             f"{what}: the longest has {tokens} tokens (record {name})",
             allowed=f"at most {text.max_length}, the smaller of the model's context and `max_length`",
             hint=f"--set max_length={tokens} where the context allows it, else shorter prompts or another model",
         )
-    raise DataError(what, hint="try `heedful data inspect` on the file")
+    raise NothingLeft(what, hint="try `heedful data inspect` on the file")
 
 
 def with_line_prefix(tokens: Sequence[int], text: Text, line_prefix: int | None) -> tuple[list[int], list[float]]:

@@ -16,7 +16,7 @@ from models import tiny
 from heedful import checkpoint, loop
 from heedful.batch import Branch, Group
 from heedful.config import Training
-from heedful.errors import RunError, Stopped
+from heedful.errors import NothingLeft, RunError, Stopped
 from heedful.loop import train
 from heedful.method import Head, Method, Mix, Schedule, term
 from heedful.objectives.likelihood import advantage_weighted_nll, nll, value_regression
@@ -298,6 +298,67 @@ def test_no_round_is_drawn_that_the_budget_leaves_nothing_for(tmp_path, rounds, 
     *_, state = go(tmp_path, validation=(), method=method, budget=budget)
     assert found == asked
     assert state.step == len(found)
+
+
+def barren(empty):
+    """Rounds of all rows but for some, which leave nothing; and which of them were asked."""
+    asked = []
+
+    class Numbered:
+        def collect(self, round_index, policy=None):
+            asked.append(round_index)
+            return [round_index]
+
+    def targets(samples):
+        if samples[0] in empty:
+            raise NothingLeft("nothing is good")
+        return ROWS
+
+    return replace(METHOD, source=Numbered(), targets=targets), asked
+
+
+@pytest.mark.filterwarnings("ignore:round ")
+@pytest.mark.parametrize(
+    ("schedule", "empty", "expected", "logged"),
+    [
+        (Schedule(rounds=None, pass_rounds=lambda: 2), {1, 3}, [0, 1, 2, 3, 4], [1, 1]),  # each goes on
+        (Schedule(rounds=None, pass_rounds=lambda: 2), {1, 2, 3, 4}, [0, 1, 2], [1, 2]),  # until a pass is empty
+        (Schedule(rounds=3, epochs=1), {1}, [0, 1], [1]),  # where each round is a pass
+    ],
+)
+def test_a_later_round_that_teaches_nothing_loses_nothing_and_no_run_goes_on_for_ever(
+    tmp_path, schedule, empty, expected, logged
+):
+    method, asked = barren(empty)
+    method = replace(method, schedule=schedule)
+    budget = {"steps": 9} if schedule.rounds is None else {}  # three steps a round
+    run, model, state = go(tmp_path, method=method, budget=budget)
+    assert asked == expected
+    assert [line["empty_rounds"] for line in lines(run) if "empty_rounds" in line] == logged
+    assert state.step == 3 * (len(asked) - len(logged))
+    assert_same(fingerprint(*go(tmp_path, method=method, budget=budget)[:2]), fingerprint(run, model))  # it is over
+
+
+def test_it_is_said_which_round_teaches_nothing(tmp_path):
+    method, _ = barren({1})
+    with pytest.warns(UserWarning, match="round 1 teaches nothing: nothing is good"):
+        go(tmp_path, method=replace(method, schedule=Schedule(rounds=2)))
+
+
+def test_a_first_round_that_teaches_nothing_is_an_error(tmp_path):
+    method, _ = barren({0})
+    with pytest.raises(NothingLeft, match="nothing is good"):
+        go(tmp_path, method=replace(method, schedule=Schedule(rounds=2)))
+
+
+@pytest.mark.filterwarnings("ignore:round ")
+@pytest.mark.parametrize("step", [3, 4])
+def test_a_kill_round_a_round_that_teaches_nothing_changes_nothing(tmp_path, step):
+    method = replace(barren({1})[0], schedule=Schedule(rounds=None, pass_rounds=lambda: 2))
+    whole = go(tmp_path / "whole", method=method)
+    with pytest.raises(Killed):
+        go(tmp_path / "cut", method=method, progress=die_at(step, kill))
+    assert_same(fingerprint(*go(tmp_path / "cut", method=method)[:2]), fingerprint(*whole[:2]))
 
 
 def loop_steps(path):

@@ -15,7 +15,7 @@ from itertools import takewhile
 from typing import NamedTuple
 
 from heedful.batch import DISTRIBUTION, Branch, Group, Pair
-from heedful.errors import DataError
+from heedful.errors import NothingLeft
 from heedful.records import Feedback, Response
 from heedful.targets.markers import marker
 from heedful.targets.pair import response_tokens
@@ -104,7 +104,7 @@ def hindsight(feedback: Sequence[Feedback], *, text: Text, layout: Layout, seed:
     field `example` says which context is the output's own.
 
     Raises:
-        DataError: nothing is judged; or with `good_only` nothing is good.
+        NothingLeft: nothing is judged; or with `good_only` nothing is good.
     """
     found = [example for record in feedback for example in _examples(record, text, layout, seed)]
     if layout.good_only:
@@ -217,7 +217,7 @@ def _balanced(examples: Sequence[Example]) -> list[Example]:
 
 def _require_good(examples: Sequence[Example]) -> None:
     if examples and not any(one.is_good for one in examples):
-        raise DataError(
+        raise NothingLeft(
             f"none of {len(examples)} responses is good: nothing is left to imitate",
             hint="more samples, a lower method.threshold, a better start; or hir, which learns from bad ones too",
         )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from heedful.batch import Branch, Group
-from heedful.errors import DataError
+from heedful.errors import DataError, NothingLeft
 from heedful.records import Feedback, score_of
 from heedful.rollout import DRAWS, rollouts_of
 from heedful.targets.advantage import response_rewards
@@ -53,8 +53,8 @@ def kept_samples(
     """ReST-EM's rows: what a prompt's samples have `above` the threshold, the prompt masked.
 
     Raises:
-        DataError: nothing is left; says how much was drawn and how good the best was. Or somebody else wrote the
-            responses, whose scores may be on another scale.
+        NothingLeft: says how much was drawn and how good the best was. DataError: somebody else wrote the responses,
+            whose scores may be on another scale.
     """
     for record in records:
         if DRAWS not in record.metadata:
@@ -62,7 +62,7 @@ def kept_samples(
     kept = [(record, above(record, threshold=threshold, at_most=at_most, distinct=distinct)) for record in records]
     scores = [score for record in records for score in drawn_scores(record)]
     if not any(indices for _, indices in kept):
-        raise DataError(
+        raise NothingLeft(
             f"none of the {len(scores)} scored responses to {len(records)} prompts reaches method.threshold "
             f"{threshold:g}: the best scores {max(scores, default=math.nan):g}",
             hint="lower method.threshold, raise method.num_samples, or start from a model that answers better",

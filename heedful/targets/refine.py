@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from heedful.batch import Branch, Group
 from heedful.editing import CHOSEN, Form
-from heedful.errors import DataError
+from heedful.errors import NothingLeft
 from heedful.records import Feedback, Response
 from heedful.targets.relabel import everything
 from heedful.text import Text, require_groups
@@ -34,13 +34,13 @@ def chosen_refinements(records: Sequence[Feedback], *, text: Text) -> list[Group
     is of.
 
     Raises:
-        DataError: none was chosen; says what became of the responses.
+        NothingLeft: none was chosen; says what became of the responses.
     """
     kept = [record for record in records if CHOSEN in record.metadata]
     if not kept:
         criticised = sum(record.responses[0].critique is not None for record in records if record.responses)
         refined = sum(len(record.responses) > 1 for record in records)
-        raise DataError(
+        raise NothingLeft(
             f"no refinement is left to learn from: of {len(records)} responses {criticised} were criticised, {refined} "
             "refined, and no refinement was chosen",
             hint="more refinements, only_better=false, or a refiner trained longer"

@@ -2,6 +2,7 @@
 kill changes nothing."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from heedful.policy import Policy
 from heedful.records import Feedback, Response, from_json, to_json
 from heedful.runs import Run
 from heedful.sampling import Sampling
+from heedful.sources.hindsight import Attempts
 from heedful.targets.hindsight import instructions
 from heedful.training import prepare
 
@@ -376,6 +378,19 @@ def test_nothing_good_to_imitate_is_a_clear_stop(tmp_path):
     with pytest.raises(DataError, match="responses is good: nothing is left to imitate"):
         train(tmp_path, "farl", method={"threshold": 10.0})
     assert not (tmp_path / "run").exists()
+
+
+def test_nothing_good_in_later_rounds_ends_with_what_was_learned_after_a_pass_without(tmp_path, monkeypatch):
+    collect = Attempts.collect
+
+    def once(self, round_index, *how, **options):
+        return collect(replace(self, threshold=10.0 if round_index else self.threshold), round_index, *how, **options)
+
+    monkeypatch.setattr(Attempts, "collect", once)
+    with pytest.warns(UserWarning, match="is good: nothing is left to imitate"):
+        run = train(tmp_path, "farl", method={"replay": None})
+    assert run.is_done and (run.path / WEIGHTS).exists()
+    assert [line["empty_rounds"] for line in run.metrics() if "empty_rounds" in line] == [1, 2]  # eight of sixteen each
 
 
 @pytest.mark.parametrize("threshold", [-10.0, 10.0])

@@ -23,7 +23,7 @@ from heedful.models import load, load_text
 from heedful.records import Feedback, Response, Score, from_json, score_of
 from heedful.refiner import Instructed, load_writer
 from heedful.sampling import Sample, Sampling
-from heedful.sources.refined import ByInstructed, _with_choice, _with_refinements, criticised
+from heedful.sources.refined import ByInstructed, Refined, _with_choice, _with_refinements, criticised
 from heedful.targets.refine import chosen_refinements, written
 from heedful.tasks.pep8.task import PEP8
 from heedful.training import prepare
@@ -391,6 +391,20 @@ def test_a_round_in_which_nothing_is_better_stops_and_leaves_nothing(tmp_path):
     with pytest.raises(DataError, match="of 8 responses 8 were criticised, 8 refined, and no refinement was chosen"):
         train(tmp_path, method=method)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_later_round_in_which_nothing_is_better_keeps_what_was_learned(tmp_path, monkeypatch):
+    collect = Refined.collect
+
+    def once(self, round_index, *how, **options):
+        return collect(replace(self, only_better=round_index > 0), round_index, *how, **options)
+
+    monkeypatch.setattr(Refined, "collect", once)
+    method = {"judge": "tiny_judge:constant", "critic": "pep8", "rounds": 2}
+    with pytest.warns(UserWarning, match="round 1 teaches nothing: no refinement is left to learn from"):
+        run = train(tmp_path, method=method)
+    assert run.is_done and (run.model_path / "model.safetensors").exists()
+    assert [line["empty_rounds"] for line in run.metrics() if "empty_rounds" in line] == [1]
 
 
 def test_targets_say_what_became_of_the_responses():

@@ -23,6 +23,7 @@ from heedful.models import load, load_text
 from heedful.records import Feedback, Response, from_json, score_of
 from heedful.rollout import DRAWS
 from heedful.runs import Run
+from heedful.sources.policy import PolicySamples
 from heedful.targets.keep import above
 from heedful.training import prepare
 
@@ -259,6 +260,21 @@ def test_a_round_without_a_good_response_stops_and_leaves_nothing(tmp_path):
     with pytest.raises(DataError, match=r"none of the 48 scored responses to 8 prompts reaches method\.threshold 5"):
         train(tmp_path, method={"threshold": 5.0})
     assert not (tmp_path / "run").exists()
+
+
+def test_a_later_round_without_a_good_response_keeps_what_was_learned(tmp_path, monkeypatch):
+    collect = PolicySamples.collect
+
+    def once(self, round_index, *how, **options):
+        records = collect(self, round_index, *how, **options)
+        return [replace(record, responses=()) for record in records] if round_index else records
+
+    monkeypatch.setattr(PolicySamples, "collect", once)
+    with pytest.warns(UserWarning, match="round 1 teaches nothing: none of the 0 scored responses to 8 prompts"):
+        done = train(tmp_path)
+    assert done.is_done and done.manifest["selected_step"] in (3, 4) and (done.path / WEIGHTS).exists()
+    assert [line["empty_rounds"] for line in done.metrics() if "empty_rounds" in line] == [1]
+    assert rounds(done)[1]["kept"] == 0
 
 
 @pytest.mark.parametrize("name", SMALL)
