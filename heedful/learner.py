@@ -3,7 +3,7 @@
 import atexit
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import torch
@@ -85,11 +85,8 @@ class Learner:
 
     def load(self, tensors: Mapping[str, Tensor], optimizer: Mapping[str, Any] | None = None) -> None:
         """Put back what `tensors` gave; without the optimizer's part the weights and their average alone."""
-        weights, ema = (
-            {name.removeprefix(part): t for name, t in tensors.items() if name.startswith(part)}
-            for part in ("policy.", "ema.")
-        )
-        self.policy.load_learned(weights)
+        self.policy.load_learned(_part(tensors, "policy."))
+        ema = _part(tensors, "ema.")
         self.ema = {name: ema[name].clone() for name in self.ema}
         if optimizer is not None:
             checkpoint.load_optimizer(self.optimizer, tensors, optimizer, self._names())
@@ -173,14 +170,18 @@ class Learner:
             for name, value in self.policy.learned().items():
                 self.ema[name].lerp_(value, 1 - self.decay)
 
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
+    def averaged(self) -> AbstractContextManager[None]:
         """The policy with the average of its weights; with its own again afterwards."""
-        if not self.ema:
-            yield
-            return
+        return self._with(self.ema) if self.ema else nullcontext()
+
+    def holding(self, tensors: Mapping[str, Tensor]) -> AbstractContextManager[None]:
+        """The policy as a checkpoint was measured; with its own weights again afterwards."""
+        return self._with(_part(tensors, "ema." if self.ema else "policy."))
+
+    @contextmanager
+    def _with(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
         own = _copies(self.policy.learned())
-        self.policy.load_learned(self.ema)
+        self.policy.load_learned(weights)
         try:
             yield
         finally:
@@ -317,6 +318,10 @@ class Learner:
             return value
         mine = torch.tensor([value], dtype=torch.float64, device=self.accelerator.device)
         return self.accelerator.gather(mine).max().item()
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
 def _copies(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -95,7 +96,8 @@ class _Loop:
 
     def _groups(self) -> list[Group]:
         state = self.state
-        samples, is_first = self._samples(state.round_index), not state.step
+        with self._selected():
+            samples, is_first = self._samples(state.round_index), not state.step
         groups = rounds.rows(self.method.targets, samples, state.round_index, is_first=is_first)
         state.empty_rounds = 0 if groups else state.empty_rounds + 1
         if not groups and self.learner.accelerator.is_main_process:
@@ -103,10 +105,18 @@ class _Loop:
         require_read([*self.method.objective, *self.method.statistics], groups)
         return groups
 
+    def _selected(self) -> AbstractContextManager[None]:
+        """Where a round begins with the weights of the start, those that the round before it led to: its best."""
+        state = self.state
+        if not self.method.schedule.restart or state.index or state.round_best is None:
+            return nullcontext()
+        return self.learner.holding(checkpoint.load_step(self.run.path, state.round_best_step).tensors)
+
     def _round(self, groups: Sequence[Group], stop) -> None:
         limit, plan = self._limit(groups), self.method.schedule
         if plan.restart and self.state.round_index and not self.state.index:
             self.learner.restart()  # now that its samples are drawn
+            self.state.round_best = None
         if not self.state.step and limit(self.state):
             hint = "give more seconds, or a budget in tokens"
             raise RunError("the round's samples took the whole budget: nothing was trained", hint=hint)
@@ -183,7 +193,6 @@ class _Loop:
         if not self.validation and not self.evaluate and not self.method.measures:
             return
         state, method = self.state, self.method
-        name, direction = method.schedule.select
         with self.learner.averaged():
             metrics = (
                 self.learner.losses(method.objective, self.validation, method.statistics) if self.validation else {}
@@ -193,11 +202,9 @@ class _Loop:
             metrics |= measured
             if self.evaluate:
                 metrics |= self.evaluate(self.learner.policy, state.step)
-        state.metrics, state.evaluated = dict(metrics), state.step
         if self.learner.accelerator.is_main_process:
             self.run.log(step=state.step, tokens=state.tokens, **metrics)
-        if name in metrics and _better(metrics[name], state.best, direction):
-            state.best, state.best_step, state.best_metrics = metrics[name], state.step, dict(metrics)
+        if state.note(metrics, method.schedule.select):
             self._save()
         self.started = time.monotonic()  # evaluation is not training time
 
@@ -206,10 +213,8 @@ class _Loop:
         if self.learner.accelerator.is_main_process:
             tensors, optimizer = self.learner.tensors()
             state = {"loop": asdict(self.state), "optimizer": optimizer, "offsets": self.run.offsets()}
-            keep = {self.state.best_step} if self.state.best is not None else set()
-            checkpoint.save(
-                self.run.path, self.state.step, tensors, state, keep=self.learner.training.keep, protect=keep
-            )
+            kept = {"keep": self.learner.training.keep, "protect": self.state.kept}
+            checkpoint.save(self.run.path, self.state.step, tensors, state, **kept)
         self.learner.accelerator.wait_for_everyone()
 
     def _resume(self) -> None:
@@ -233,9 +238,3 @@ class _Loop:
 
 def _num_tokens(work: Work) -> int:
     return sum(group.num_tokens for _, groups in work for group in groups)
-
-
-def _better(value: float, best: float | None, direction: str) -> bool:
-    if not math.isfinite(value):
-        return False
-    return best is None or (value < best if direction == "min" else value > best)

@@ -225,7 +225,8 @@ class Schedule:
         replay: most samples that a round learns from, drawn from its own and those of all rounds before; None: its own.
         ema: decay of an average of the weights over steps, which is what is measured and kept; None keeps none.
         restart: each round learns from the weights of the start anew, with a learning rate of its own; its samples are
-            those of the model that the round before led to. For a fixed number of rounds.
+            those of the model that the round before led to: of its best evaluation by `select`, or its last where there
+            was none. For a fixed number of rounds.
         select: metric and direction ("min" or "max") that choose the checkpoint to export.
     """
 

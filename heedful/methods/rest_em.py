@@ -1,6 +1,6 @@
 """ReST-EM: learn from the samples that are right, from the start anew each round (Singh et al. 2024, arXiv:2312.06585).
 
-source      rounds: samples of the model that the last round led to, scored (E-step)
+source      rounds: samples of the best checkpoint of the last round, scored (E-step)
 targets     keep those at or above a threshold, at most so many different ones of a prompt
 objective   nll, mean over response tokens, from the weights of the start (M-step)
 Deviations: see docs/methods/rest_em.md.

@@ -18,7 +18,8 @@ from heedful.config import Training
 from heedful.errors import ConfigError, DataError
 from heedful.learner import Learner
 from heedful.loop import train as run_loop
-from heedful.method import Share
+from heedful.measures import MeanScore
+from heedful.method import Cost, Share
 from heedful.models import load, load_text
 from heedful.records import Feedback, Response, from_json, score_of
 from heedful.rollout import DRAWS
@@ -178,6 +179,25 @@ def test_the_samples_of_a_round_are_those_of_the_model_of_the_round_before(tmp_p
     first, second = ([from_json(row) for row in done.read_round(n)] for n in range(2))
     assert first == prepared.method.source.collect(0, prepared.policy)
     assert second != prepared.method.source.collect(1, prepared.policy)
+
+
+def test_a_round_draws_from_the_best_checkpoint_of_the_round_before(tmp_path, monkeypatch):
+    """Of that round, not of all: here the third draws from step 6, and the model that is kept is step 2."""
+    scores, measured, asked, collect = iter([3, 9, 1, 2, 1, 5, 0, 0, 0]), [], [], PolicySamples.collect
+
+    def script(self, policy, share):
+        measured.append(hash_of(policy))
+        return [next(scores)], Cost()
+
+    def watch(self, round_index, policy, *how, **options):
+        asked.append(hash_of(policy))
+        return collect(self, round_index, policy, *how, **options)
+
+    monkeypatch.setattr(MeanScore, "__call__", script)
+    monkeypatch.setattr(PolicySamples, "collect", watch)
+    done = train(tmp_path, method={"rounds": 3}, budget={"steps": 9}, eval_every=1, save_every=100)
+    assert asked == [hash_of(load(base(tmp_path))), measured[1], measured[5]]
+    assert done.manifest["selected_step"] == 2
 
 
 def test_each_round_has_a_learning_rate_of_its_own(tmp_path):
