@@ -8,13 +8,18 @@ ones as well. Deviations: see docs/methods/farl.md.
 Run: heedful train farl --model MODEL --feedback FILE --set method.judge=exact_match --out runs/farl
 """
 
+from typing import Any
+
 from heedful.method import Inputs, Method
+from heedful.methods import hir
 from heedful.methods.hir import FEEDBACK as FEEDBACK
 from heedful.methods.hir import NEEDS as NEEDS
-from heedful.methods.hir import TRAINING as TRAINING
 from heedful.methods.hir import Drawing, drawing, supervised
 from heedful.methods.hir import feedback as feedback
 from heedful.targets.hindsight import Layout, instructions
+
+# HIR's but for the batch: where `exact_match` judges one answer to a prompt is right, and 64 prompts are Table 7's 64.
+TRAINING: dict[str, Any] = hir.TRAINING | {"batch_size": 64}
 
 
 class Config(Drawing):

@@ -2,7 +2,7 @@
 hindsight instruction relabeling, arXiv:2302.05206).
 
 source      rounds: answers drawn behind the positive instruction at temperature 1, each judged good or bad
-targets     the output behind the instruction that it fulfils, and behind the opposite one; windows of outputs as well
+targets     each output behind the instruction that it fulfils, and behind the opposite one; windows of outputs as well
 objective   nll with smoothed labels + contrast_coef * contrast of the instructions - entropy_coef * entropy
 `contrast: two_way` is the released code's, `n_way` the paper's. Samples of earlier rounds are replayed.
 Deviations: the instruction follows the question. See docs/methods/hir.md.
@@ -28,7 +28,7 @@ from heedful.targets.hindsight import Instructions, Layout, hindsight, instructi
 NEEDS: dict[str, tuple[str, ...]] = {"judge": ("reward_model",)}
 TRAINING: dict[str, Any] = {  # the paper's Table 7; a constant rate and no decay are the code's
     "optim": {"lr": 5e-4, "weight_decay": 0.0, "decay": "constant", "warmup": 0.0},
-    "batch_size": 64,
+    "batch_size": 16,  # prompts: with four answers each the 64 of Table 7
 }
 FEEDBACK = frozenset({"answers"})
 

@@ -11,7 +11,7 @@ import random
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
+from itertools import groupby, takewhile
 from typing import NamedTuple
 
 from heedful.batch import DISTRIBUTION, Branch, Group, Pair
@@ -80,11 +80,13 @@ class Example:
     """One output with the instruction that it fulfils.
 
     Attributes:
+        record: index of its record in the feedback.
         opposite: an instruction that it does not fulfil.
         given: leading tokens of the output that are read and not learned.
         is_good: None where a critique stands for the verdict.
     """
 
+    record: int
     id: str
     question: Ids
     instruction: Ids
@@ -96,7 +98,8 @@ class Example:
 
 
 def hindsight(feedback: Sequence[Feedback], *, text: Text, layout: Layout, seed: int) -> list[Group]:
-    """One group for each judged response, and for each window of one.
+    """One group for each record: the question once, and all judged responses to it, with windows of them; of n-way
+    contrasts, whose contexts are other questions, one for each response and window.
 
     A response is judged where it has a label; others, and demonstrations, are passed over. A good one fulfils the
     positive instruction, a bad one the negative. Streams: `mask` on the output in all contexts, where there is a
@@ -106,7 +109,7 @@ def hindsight(feedback: Sequence[Feedback], *, text: Text, layout: Layout, seed:
     Raises:
         NothingLeft: nothing is judged; or with `good_only` nothing is good.
     """
-    found = [example for record in feedback for example in _examples(record, text, layout, seed)]
+    found = [one for n, record in enumerate(feedback) for one in _examples(n, record, text, layout, seed)]
     if layout.good_only:
         _require_good(found)
         text.drops.count("bad response", sum(not one.is_good for one in found))
@@ -117,7 +120,8 @@ def hindsight(feedback: Sequence[Feedback], *, text: Text, layout: Layout, seed:
     if layout.contrast == "n_way":
         groups = [_among_contexts(one, found, text, layout, seed) for one in found]
     else:
-        groups = [_beside_its_opposite(one, layout) for one in found]
+        by_record = groupby(found, key=lambda one: one.record)
+        groups = [_beside_opposites(feedback[n].id, list(examples), layout) for n, examples in by_record]
     require_groups(groups, text)
     return groups
 
@@ -132,17 +136,17 @@ def relabelled(asked_for_good: bool, is_good: bool) -> bool:
 # From records to examples --------------------------------------------------------------------------
 
 
-def _examples(record: Feedback, text: Text, layout: Layout, seed: int) -> Iterator[Example]:
+def _examples(number: int, record: Feedback, text: Text, layout: Layout, seed: int) -> Iterator[Example]:
     question = tuple(text.encode_prompt(record.prompt))
     for index, response in enumerate(record.responses):
         if layout.critiques and response.critique:
             positive = marker(text, CRITIQUE.format(response.critique.strip()))
             opposite = _other_critique(record, index, text) or layout.instructions.positive
-            whole = Example("", question, tuple(positive), tuple(opposite), (), (), None)
+            whole = Example(number, "", question, tuple(positive), tuple(opposite), (), (), None)
         elif response.label and not response.demonstration:
             is_good = response.label == "good"
             own, opposite = layout.instructions[:: 1 if relabelled(True, is_good) else -1]
-            whole = Example("", question, own, opposite, (), (), is_good)
+            whole = Example(number, "", question, own, opposite, (), (), is_good)
         else:
             continue
         output = tuple(response_tokens(record, index, text))
@@ -236,13 +240,16 @@ def _warn_of_one_verdict(examples: Sequence[Example]) -> None:
 # From examples to groups ---------------------------------------------------------------------------
 
 
-def _beside_its_opposite(example: Example, layout: Layout) -> Group:
-    """The question with the output behind its instruction, and behind the opposite one."""
-    own = _branch(example.instruction, example, layout, is_own=True)
-    if layout.contrast == "none":
-        return Group(example.id, example.question, (own,))
-    other = _branch(example.opposite, example, layout, is_own=False)
-    return Group(example.id, example.question, (own, other), (Pair(0, 1, example.weight),))
+def _beside_opposites(id: str, examples: Sequence[Example], layout: Layout) -> Group:
+    """The question of one record with each output behind its instruction, and beside that behind the opposite one."""
+    branches: list[Branch] = []
+    pairs: list[Pair] = []
+    for one in examples:
+        branches.append(_branch(one.instruction, one, layout, is_own=True))
+        if layout.contrast == "two_way":
+            branches.append(_branch(one.opposite, one, layout, is_own=False))
+            pairs.append(Pair(len(branches) - 2, len(branches) - 1, one.weight))
+    return Group(id, examples[0].question, tuple(branches), tuple(pairs))
 
 
 def _among_contexts(example: Example, others: Sequence[Example], text: Text, layout: Layout, seed: int) -> Group:

@@ -8,18 +8,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from models import tiny
+from models import PAD, tiny
 from tiny_methods import build, judged_feedback, loss, steps
-from tiny_text import letters
+from tiny_text import letters, make_text
 
 import heedful
 from heedful import rounds as rounds_of_a_run
+from heedful.batch import collate
 from heedful.config import Training, parse
 from heedful.errors import ConfigError, DataError, RunError
 from heedful.export import load_info
 from heedful.learner import Learner
 from heedful.method import Share
-from heedful.methods import hir
+from heedful.methods import hir, load_method
 from heedful.models import load, load_text
 from heedful.policy import Policy
 from heedful.records import Feedback, Response, from_json, to_json
@@ -166,12 +167,11 @@ def test_a_pass_is_over_the_prompts_that_leave_room_for_a_response(tmp_path):
 def test_a_round_learns_from_earlier_ones_too_and_at_most_so_many(tmp_path):
     steps_of = {}
     for replay in (None, 1.0, 1000.0):
-        run = train(tmp_path, "hir", out=str(replay), method={"replay": replay, "contrast": "none", "windows": 0})
+        method = {"replay": replay, "contrast": "none", "windows": 0}
+        run = train(tmp_path, "hir", out=str(replay), method=method, batch_size=4)
         starts = [line["step"] for line in rounds(run)] + [12]
         steps_of[replay] = [after - before for before, after in pairwise(starts)]
-        rows = [sum(len(record.responses) for record in drawn(run, n)) for n in range(len(starts) - 1)]
-    assert steps_of[None][0] == steps_of[1.0][0] == steps_of[1000.0][0] == math.ceil(rows[0] / 8)
-    assert steps_of[1000.0][1] == math.ceil((rows[0] + rows[1]) / 8) > steps_of[1.0][1]
+    assert steps_of[None][:2] == steps_of[1.0][:2] == [2, 2] and steps_of[1000.0][:2] == [2, 4]  # of eight prompts each
 
 
 class Kept:
@@ -249,11 +249,48 @@ def test_micro_batches_change_no_number(contrast):
     assert cut == pytest.approx(whole, rel=1e-9)
 
 
+MORE = (Response("xcd", label="bad"), Response("yz", label="good"))
+UNEVEN = [  # one to four answers to a prompt
+    replace(r, responses=(*r.responses, *MORE)[: 1 + n % 4]) for n, r in enumerate(judged_feedback())
+]
+APART = [replace(record, responses=(one,)) for record in UNEVEN for one in record.responses]
+
+
+def gradient(built, groups, policy, *, tree):
+    """The loss of some rows, and its gradient at all weights in one."""
+    policy.zero_grad()
+    batch = collate(groups, tree=tree, dtype=torch.float64)
+    terms = [spec(policy(batch), batch) for spec in built.method.objective]
+    value = sum(term.coef * term.total / batch.read(term.per).sum() for term in terms)
+    value.backward()
+    return value.item(), torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize("model", ["gpt2", "t5"])
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [("hir", {}), ("hir", {"balance": True}), ("hir", {"contrast": "none", "smoothing": 0.0}), ("farl", {})],
+)
+def test_answers_that_share_their_question_have_the_loss_and_gradient_of_each_by_itself(name, method, model):
+    options = {"bos_token": None, "start_id": PAD} if model == "t5" else {}
+    own = method | ({"windows": 0} if name == "hir" else {})
+    together, apart = (build(name, records, text=make_text(**options), **own) for records in (UNEVEN, APART))
+    assert len(together.groups) < len(apart.groups)
+    assert sum(group.num_tokens for group in together.groups) < sum(group.num_tokens for group in apart.groups)
+    policy = Policy(tiny(model)).double().eval()
+    wanted, expected = gradient(apart, apart.groups, policy, tree=False)
+    for tree in (False, True) if policy.reads_trees else (False,):
+        value, found = gradient(together, together.groups, policy, tree=tree)
+        assert value == pytest.approx(wanted, rel=1e-12)
+        assert torch.allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
 def test_the_defaults_are_those_of_table_7():
     config = parse(hir.Config, {"judge": "exact_match"})
     assert (config.num_samples, config.temperature, config.inner_epochs) == (4, 1.0, 10)
     assert (config.smoothing, config.entropy_coef, config.contrast_coef) == (0.2, 0.001, 1.0)
-    assert (hir.TRAINING["optim"]["lr"], hir.TRAINING["batch_size"]) == (5e-4, 64)
+    assert hir.TRAINING["optim"]["lr"] == 5e-4
+    assert hir.TRAINING["batch_size"] * config.num_samples == load_method("farl").TRAINING["batch_size"] == 64
 
 
 # Where it leads
@@ -298,6 +335,7 @@ def test_p_right_goes_to_one_behind_the_positive_instruction(tmp_path, name, met
         out=tmp_path / "run",
         settings={
             "budget": {"steps": count},
+            "batch_size": 64,  # answers, with n_way
             "optim": {"lr": 3e-3},
             "dtype": "float32",
             "validation": 0.0,

@@ -70,7 +70,18 @@ def test_an_output_stands_behind_the_instruction_that_it_fulfils_and_behind_the_
         mask      .   . 0  0 0  1 1 1
         """,
     )
-    assert [group.pairs for group in groups] == [((0, 1, 1.0),)] * 2
+    assert [(group.id, group.pairs) for group in groups] == [("r", ((0, 1, 1.0), (2, 3, 1.0)))]
+
+
+def test_a_question_is_read_once_for_all_answers_of_its_record_and_no_other():
+    """Rounds that are replayed ask a question again under the same id."""
+    records = [Feedback("q", responses, id="r") for responses in ((GOOD, BAD), (BAD, GOOD), (GOOD,))]
+    layout = Layout(WORDS, contrast="two_way", windows=1)
+    groups = hindsight(records, text=TEXT, layout=layout, seed=0)
+    assert [(group.id, len(group.branches)) for group in groups] == [("r", 4), ("r", 4), ("r", 2)]
+    assert groups[2].branches == groups[0].branches[:2]
+    n_way = Layout(WORDS, contrast="n_way", num_contexts=2)
+    assert [group.id for group in hindsight(records[:1], text=TEXT, layout=n_way, seed=0)] == ["r#0", "r#1"]
 
 
 def test_without_a_contrast_it_stands_behind_its_own_alone():
@@ -106,15 +117,16 @@ def test_a_response_that_was_cut_has_no_eos_and_one_that_is_too_long_loses_its_e
 
 
 def test_who_was_not_judged_and_what_was_shown_is_passed_over():
-    (group,) = rows(GOOD, Response("none"), Response("shown", label="good", demonstration=True))
-    assert group.id == "r#0"
+    shown = Response("shown", label="good", demonstration=True)
+    assert rows(Response("none"), GOOD, shown) == rows(GOOD)
     with pytest.raises(DataError, match="no training row is left"):
         rows(Response("none"))
 
 
 def test_verdicts_that_are_all_equal_are_worth_a_warning():
     with pytest.warns(UserWarning, match="all responses of a round are bad: only one instruction is imitated"):
-        assert len(rows(BAD, Response("zz", label="bad"))) == 2
+        (group,) = rows(BAD, Response("zz", label="bad"))
+    assert len(group.pairs) == 2
 
 
 # Filtered imitation
@@ -143,10 +155,9 @@ def test_filtered_imitation_of_nothing_stops():
 
 def test_balanced_good_and_bad_outputs_weigh_the_same_in_all():
     bad = [Response(letter, label="bad") for letter in "abc"]
-    groups = rows(GOOD, *bad, layout=Layout(WORDS, contrast="two_way", balance=True))
-    weights = [group.pairs[0].weight for group in groups]
-    assert weights == pytest.approx([2.0, 2 / 3, 2 / 3, 2 / 3])
-    assert groups[0].branches[0].streams["imitated"][-3:] == [2.0] * 3
+    (group,) = rows(GOOD, *bad, layout=Layout(WORDS, contrast="two_way", balance=True))
+    assert [pair.weight for pair in group.pairs] == pytest.approx([2.0, 2 / 3, 2 / 3, 2 / 3])
+    assert group.branches[0].streams["imitated"][-3:] == [2.0] * 3
 
 
 def test_balance_of_one_kind_changes_nothing():
@@ -167,7 +178,8 @@ def test_windows_of_ten_tokens_are_those_of_the_code():
 
 
 def windows(response, *, seed=0, number=1, **record):
-    return rows(response, layout=Layout(WORDS, windows=number), seed=seed, **record)[1:]
+    (group,) = rows(response, layout=Layout(WORDS, windows=number), seed=seed, **record)
+    return group.branches[1:]
 
 
 def test_a_window_is_read_from_the_start_and_learned_from_its_own():
@@ -175,8 +187,7 @@ def test_a_window_is_read_from_the_start_and_learned_from_its_own():
     response = Response(text, label="bad")
     seen = set()
     for seed in range(40):
-        for group in windows(response, seed=seed):
-            (branch,) = group.branches
+        for branch in windows(response, seed=seed):
             learned = branch.streams["imitated"]
             start, stop = learned.index(1.0) - 3, len(learned) - 3
             assert learned == [0.0] * (3 + start) + [1.0] * (stop - start)
@@ -189,8 +200,8 @@ def test_a_window_is_read_from_the_start_and_learned_from_its_own():
 def test_windows_follow_from_seed_round_and_record_and_nothing_else():
     response = Response("abcdefghi", label="bad")
     alone = windows(response, metadata={"round": 3})
-    beside = rows(response, GOOD, layout=Layout(WORDS, windows=1), metadata={"round": 3})
-    assert [group for group in beside if group.id == "r#0:0"] == alone
+    (beside,) = rows(response, GOOD, layout=Layout(WORDS, windows=1), metadata={"round": 3})
+    assert beside.branches[1:2] == alone and len(beside.branches) == 3
     drawn = [windows(response, metadata={"round": n})[:1] for n in range(12)]
     assert len({str(one) for one in drawn}) > 1
 
@@ -198,8 +209,7 @@ def test_windows_follow_from_seed_round_and_record_and_nothing_else():
 def find(response, stop, **record):
     """The window of a response up to a token, whichever seed draws it."""
     for seed in range(500):
-        for group in windows(response, seed=seed, number=4, **record):
-            branch = group.branches[0]
+        for branch in windows(response, seed=seed, number=4, **record):
             body = list(branch.tokens[3:])
             end = body[:-1] if body[-1] == TEXT.eos_id else body
             if len(end) == stop:
@@ -272,9 +282,9 @@ def test_contexts_are_different_and_the_own_one_comes_first():
 def test_a_critique_is_the_instruction_that_its_response_follows():
     layout = Layout(Instructions(*WORDS), contrast="two_way", critiques=True)
     one, other = Response("x", critique="too short"), Response("yy", critique="fine")
-    groups = rows(one, other, GOOD, layout=layout)
-    said = [[TEXT.decode(branch.tokens).split("\n")[1] for branch in group.branches] for group in groups]
+    (group,) = rows(one, other, GOOD, layout=layout)
+    said = [TEXT.decode(branch.tokens).split("\n")[1] for branch in group.branches]
     first, second = "Follow this description: too short", "Follow this description: fine"
-    assert said == [[first, second], [second, first], ["P", "N"]]
+    assert said == [first, second, second, first, "P", "N"]
     (alone,) = rows(one, layout=layout)
     assert TEXT.decode(alone.branches[1].tokens).startswith("\nP\n")
