@@ -2,6 +2,10 @@
 
 Processes share the work. A round's samples are on the disk before anything learns from them, so that a run that was
 killed later draws none of them twice; one that is killed before all are judged draws them again.
+
+Rounds behind the newest checkpoint stay too: they were drawn, judged and paid for. Where the steps between are not
+repeated to the bit, as on CUDA, the weights that drew them differ from those that learn by the rounding of these steps;
+objectives with a ratio are exact all the same, since the samples carry the log-probabilities that they were drawn with.
 """
 
 import random

@@ -22,7 +22,7 @@ from heedful.policy import Policy
 from heedful.records import Feedback, Response, from_json
 from heedful.rollout import rollouts_of
 from heedful.scorers import Item, load_scorer
-from heedful.sources.rollouts import KL
+from heedful.sources.rollouts import KL, Rollouts
 from heedful.training import prepare
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -147,6 +147,24 @@ def test_a_kill_in_the_middle_of_a_round_changes_nothing(tmp_path, name, step):
     assert lines(cut) == lines(whole)
     model = Path("model") / "model.safetensors"
     assert (cut.path / model).read_bytes() == (whole.path / model).read_bytes()
+
+
+def test_rounds_behind_the_checkpoint_are_not_drawn_again(tmp_path, monkeypatch):
+    def die(event):
+        if event["step"] == 5:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(tmp_path, "rloo", save_every=2, progress=die)  # a step a round; the checkpoint is of step 4
+    asked, collect = [], Rollouts.collect
+
+    def watch(self, round_index, *how, **options):
+        asked.append(round_index)
+        return collect(self, round_index, *how, **options)
+
+    monkeypatch.setattr(Rollouts, "collect", watch)
+    train(tmp_path, "rloo", save_every=2, resume=True)
+    assert asked == [5]
 
 
 def test_what_is_kept_is_the_average_of_the_weights(tmp_path):
