@@ -4,7 +4,6 @@ import pytest
 import torch
 from models import EOS, PAD, tiny
 
-from heedful import models
 from heedful.batch import Branch, Group
 from heedful.evals.likelihood import read_tokens
 from heedful.policy import Policy
@@ -55,7 +54,7 @@ def _distributions(lm, decoded: list[int]) -> torch.Tensor:
 def test_chunks_of_the_head_change_no_reading(monkeypatch):
     policy, base = Policy(tiny("llama")), Policy(tiny("llama", seed=1))
     whole = read_tokens(policy, GROUPS, banned=BANNED, reference=(base, GROUPS))
-    monkeypatch.setattr(models, "CHUNK_ELEMENTS", {"cpu": 2 * 112})
+    monkeypatch.setattr("heedful.policy.CHUNK_ELEMENTS", {"cpu": 2 * 112})
     sizes = []
     head = Policy.logits
     monkeypatch.setattr(Policy, "logits", lambda self, hidden: (sizes.append(len(hidden)), head(self, hidden))[1])
